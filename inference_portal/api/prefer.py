@@ -1,0 +1,45 @@
+"""The Prefer header (RFC 7240): how long, and on which way, a client waits."""
+
+import re
+from dataclasses import dataclass
+
+from inference_portal.errors import Problem
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+_PREFERENCE = re.compile(rf"\s*({_TOKEN})(?:\s*=\s*({_TOKEN}|{_QUOTED})?)?((?:\s*;[^,]*)?)\s*(?:,|$)")
+
+ASYNC = "respond-async"
+UNBUILT = ("respond-async-proxy", "respond-async-container")
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What the client asked for: `respond_async`, and the seconds to wait at most (None: not said)."""
+
+    respond_async: bool = False
+    wait: float | None = None
+    applied: str = ""
+
+
+def parse(header: str | None, longest: float) -> Preference:
+    """Read the header (several lines arrive joined by commas).
+
+    What isn't ours or can't be read is passed over, as RFC 7240 asks. Of several answers the first that is ours counts,
+    and a wait is cut to `longest` seconds. Raises Problem for an answer that isn't built.
+    """
+    chosen: str | None = None
+    wait: float | None = None
+    position = 0
+    text = header or ""
+    while position < len(text) and (match := _PREFERENCE.match(text, position)):
+        position = match.end()
+        name, value = match[1].lower(), (match[2] or "").strip('"')
+        if name in (ASYNC, *UNBUILT) and chosen is None:
+            chosen = name
+        elif name == "wait" and wait is None and re.fullmatch(r"[0-9]{1,9}", value):
+            wait = min(float(value), longest)
+    if chosen in UNBUILT:
+        raise Problem("not-available", f"Prefer: {chosen} is not available yet; use respond-async")
+    applied = ([ASYNC] if chosen else []) + ([] if wait is None else [f"wait={wait:g}"])
+    return Preference(chosen == ASYNC, wait, ", ".join(applied))

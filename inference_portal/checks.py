@@ -1,0 +1,40 @@
+"""Wrong settings are found at the start, with what to do about them."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from inference_portal.store import model_store
+
+
+@register()
+def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
+    """E001: outside the embedded mode a secret key must be given."""
+    if settings.SECRET_KEY == "unset":  # noqa: S105
+        hint = "Set DJANGO_SECRET_KEY, or DJANGO_SECRET_KEY_FILE to the path of a file that holds it."
+        return [Error("There is no secret key.", hint=hint, id="inference.E001")]
+    return []
+
+
+@register()
+def check_limits(**kwargs: Any) -> list[CheckMessage]:
+    """E002: times and limits are positive."""
+    names = ("SYNC_WAIT_SECONDS", "MAX_WAIT_SECONDS", "MAX_WAITERS", "MAX_REQUEST_BYTES", "MAX_REQUEST_ROWS", "LEASE_SECONDS")
+    return [
+        Error(f"{name} is {getattr(settings, name)}.", hint="Give a number above 0.", id="inference.E002")
+        for name in names
+        if getattr(settings, name) <= 0
+    ]
+
+
+@register()
+def check_model_store(**kwargs: Any) -> list[CheckMessage]:
+    """E003: the store exists. W001: one warning for each manifest that is wrong and so isn't served."""
+    if not settings.MODEL_STORE.is_dir():
+        hint = "Set MODEL_STORE to the folder that holds <model>/<version>/manifest.yaml."
+        return [Error(f"There is no model store at {settings.MODEL_STORE}.", hint=hint, id="inference.E003")]
+    return [
+        Warning(f"Not served: {problem}", hint="Correct the file; it is read again within seconds.", id="inference.W001")
+        for problem in model_store().snapshot().problems
+    ]

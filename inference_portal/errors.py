@@ -1,0 +1,174 @@
+"""Every error that a client can see, in one table (RFC 9457), and the way from an exception to an answer."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions
+from rest_framework.views import set_rollback
+
+from workers.contract import ErrorCode
+from workers.formats import Fault, Invalid, Malformed, TooLarge, Unavailable
+from workers.model_store import UnknownModel
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem: its page under /problems/ shows title and explanation."""
+
+    status: int
+    title: str
+    retryable: bool
+    explanation: str
+
+
+PROBLEMS: dict[str, ProblemType] = {
+    "malformed": ProblemType(400, "The request can't be read", False, "The body or a header is not what its type says. Correct it and send it again."),
+    "unauthenticated": ProblemType(401, "Who is asking?", False, "Send 'Authorization: Bearer <api key>', or log in. The key may be wrong, expired or revoked."),
+    "forbidden": ProblemType(403, "Your role may not do this", False, "Ask an operator for a key or an account with the role that the detail names."),
+    "not-found": ProblemType(404, "There is no such thing", False, "The id, the model, the version or the path is unknown, or belongs to another team."),
+    "method-not-allowed": ProblemType(405, "This path doesn't take that method", False, "The Allow header lists the methods of this path."),
+    "not-acceptable": ProblemType(406, "No answer in the type you accept", False, "Accept application/json."),
+    "conflict": ProblemType(409, "The job's state doesn't allow this", False, "Read its status; a job that has ended can't be cancelled."),
+    "cancelled": ProblemType(409, "The job was cancelled", False, "Somebody of the team cancelled it; there is no result. Submit it again if you need one."),
+    "too-large": ProblemType(413, "The request is too large", False, "Split it into several requests; the detail names the limit."),
+    "unsupported-media-type": ProblemType(415, "This content type isn't read here", False, "Send application/json, not compressed."),
+    "invalid-input": ProblemType(422, "The input doesn't fit", False, "'errors' names each place (a JSON pointer) and what was expected there. Nothing was queued."),
+    "not-available": ProblemType(422, "This isn't available yet", False, "The contract knows this option, this installation doesn't have it yet. Leave it out."),
+    "bad-data": ProblemType(422, "The model refused the data", False, "The worker's own check failed. The job has ended; correct the data and submit it again."),
+    "internal-error": ProblemType(500, "Something is broken here", True, "This is our fault and was logged. Try again later, or tell the operator."),
+    "model-error": ProblemType(502, "The model failed", False, "The model raised an error on this input, and would again. The detail says which."),
+    "dead-lettered": ProblemType(502, "The job was given up", False, "All its attempts failed. It is kept with its input and its errors, for an operator to look at."),
+    "no-place-to-wait": ProblemType(503, "Too many requests are waiting", True, "Try again, or send 'Prefer: respond-async' and poll: that needs no place."),
+    "unavailable": ProblemType(503, "The portal can't do this now", True, "The database is away or overloaded. Nothing was accepted; try again after Retry-After seconds."),
+    "not-ready": ProblemType(503, "No worker serves this model now", True, "Requests are accepted and wait until a worker comes."),
+    "wait-expired": ProblemType(504, "Still running", True, "The job goes on. Fetch its result from Location, or wait longer with 'Prefer: wait=N'."),
+}  # fmt: skip
+
+# What ended a job -> the problem that its result answers with.
+JOB_PROBLEMS = {ErrorCode.BAD_DATA: "bad-data", ErrorCode.MODEL_ERROR: "model-error"}
+
+
+class Problem(Exception):
+    """Raise it anywhere below a view, and the client gets the problem."""
+
+    def __init__(
+        self, slug: str, detail: str, *, faults: tuple[Fault, ...] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.slug, self.detail, self.faults, self.headers = slug, detail, faults, dict(headers or {})
+        super().__init__(f"{slug}: {detail}")
+
+
+def problem_response(request: HttpRequest | Any, problem: Problem) -> HttpResponse:
+    """Return the application/problem+json answer, whatever the client accepts."""
+    kind = PROBLEMS[problem.slug]
+    body: dict[str, Any] = {
+        "type": f"/problems/{problem.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": problem.detail,
+        "instance": request.path,
+        "retryable": kind.retryable,
+    }
+    if problem.faults:
+        body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in problem.faults]
+    if request.path.startswith("/v2"):
+        body["error"] = problem.detail
+    response = HttpResponse(json.dumps(body), status=kind.status, content_type="application/problem+json")
+    for name, value in problem.headers.items():
+        response[name] = value
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.setdefault("Retry-After", "1")
+    return response
+
+
+def as_problem(error: Exception) -> Problem:
+    """Translate any exception; what nobody foresaw is logged and becomes internal-error, without its text."""
+    match error:
+        case Problem():
+            return error
+        case Invalid():
+            return Problem("invalid-input", _first(error.faults), faults=error.faults)
+        case Malformed():
+            return Problem("malformed", str(error))
+        case TooLarge():
+            return Problem("too-large", str(error))
+        case RequestDataTooBig():
+            return Problem("too-large", "The body is larger than MAX_REQUEST_BYTES allows.")
+        case Unavailable():
+            return Problem("not-available", str(error))
+        case UnknownModel() | Http404() | exceptions.NotFound():
+            return Problem("not-found", str(error) or "not found")
+        case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
+            return Problem("unauthenticated", str(error.detail), headers={"WWW-Authenticate": "Bearer"})
+        case exceptions.PermissionDenied() | PermissionDenied():
+            return Problem("forbidden", str(error))
+        case exceptions.MethodNotAllowed():
+            return Problem("method-not-allowed", str(error.detail))
+        case exceptions.NotAcceptable():
+            return Problem("not-acceptable", str(error.detail))
+        case exceptions.UnsupportedMediaType():
+            return Problem("unsupported-media-type", str(error.detail))
+        case exceptions.ParseError():
+            return Problem("malformed", str(error.detail))
+        case exceptions.ValidationError():
+            faults = tuple(_flatten(error.detail))
+            return Problem("invalid-input", _first(faults), faults=faults)
+        case OperationalError() | InterfaceError():
+            logger.error("the database is away", exc_info=error)
+            return Problem("unavailable", "The database is away; nothing was accepted.")
+        case _:
+            logger.error("unforeseen", exc_info=error)
+            return Problem("internal-error", "An error that nobody foresaw; it was logged.")
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse:
+    """Answer for Django REST framework's views."""
+    set_rollback()
+    request = context["request"]
+    response = problem_response(request, as_problem(error))
+    if isinstance(error, exceptions.MethodNotAllowed):
+        response["Allow"] = ", ".join(context["view"].allowed_methods)
+    return response
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for a path that no route has (urls.handler404)."""
+    return problem_response(request, Problem("not-found", f"There is nothing at {request.path}."))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer for what Django itself refuses (urls.handler400), such as an unknown Host."""
+    return problem_response(request, Problem("malformed", "The request was refused; is the Host header one of ALLOWED_HOSTS?"))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer for an error outside Django REST framework (urls.handler500); Django has logged it."""
+    return problem_response(request, Problem("internal-error", "An error that nobody foresaw; it was logged."))
+
+
+def _first(faults: tuple[Fault, ...]) -> str:
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{faults[0].pointer or 'body'}: {faults[0].detail}{more}"
+
+
+def _flatten(detail: Any, pointer: str = "") -> list[Fault]:
+    if isinstance(detail, dict):
+        return [
+            fault
+            for key, value in detail.items()
+            for fault in _flatten(value, pointer if key == "non_field_errors" else f"{pointer}/{key}")
+        ]
+    if isinstance(detail, list):
+        if all(isinstance(item, str) for item in detail):
+            return [Fault(pointer, str(item)) for item in detail]
+        return [fault for i, item in enumerate(detail) for fault in _flatten(item, f"{pointer}/{i}")]
+    return [Fault(pointer, str(detail))]

@@ -1,0 +1,105 @@
+"""Waiting until another process has changed the database, instead of asking it again and again.
+
+PostgreSQL tells (LISTEN/NOTIFY, sent with the commit). SQLite has a counter that grows with every commit of another
+connection, and reading it costs microseconds.
+"""
+
+import logging
+import threading
+import time
+from typing import Protocol
+
+import psycopg
+from django.db import connection, connections
+
+logger = logging.getLogger(__name__)
+
+# Work for the dispatcher: a job was accepted, or room was made.
+DISPATCH = "inference_dispatch"
+# Jobs that somebody waits for are final; the payload is their ids.
+FINAL = "inference_final"
+
+SQLITE_POLL_SECONDS = 0.004
+
+
+class Changes(Protocol):
+    """Something that can be waited for, by one thread."""
+
+    def wait(self, timeout: float) -> list[str] | None:
+        """Return the payloads that came within `timeout` seconds; None: unknown, look at everything."""
+
+    def close(self) -> None:
+        """Give up the connection."""
+
+
+def listen(channel: str) -> Changes:
+    """Start to listen in this thread."""
+    return PostgresChanges(channel) if connection.vendor == "postgresql" else SqliteChanges()
+
+
+def notify(channel: str, payload: str = "") -> None:
+    """Tell the listeners once the current transaction commits. The payload must stay below 8,000 bytes."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, %s)", [channel, payload])
+
+
+class PostgresChanges:
+    """A connection of its own that listens on one channel, opened again when it was lost."""
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+        self._connection: psycopg.Connection | None = None
+
+    def wait(self, timeout: float) -> list[str] | None:
+        """See Changes.wait. What was sent while there was no connection is unknown, hence None after a reconnect."""
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+                return None
+            return [n.payload for n in self._connection.notifies(timeout=timeout, stop_after=1)]
+        except psycopg.Error as error:
+            logger.warning("listening on %s was interrupted: %s", self._channel, error)
+            self.close()
+            time.sleep(min(timeout, 0.5))
+            return None
+
+    def close(self) -> None:
+        """See Changes.close."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> psycopg.Connection:
+        parameters = connections["default"].get_connection_params()
+        keep = ("host", "port", "dbname", "user", "password", "sslmode", "sslrootcert")
+        opened = psycopg.connect(**{k: v for k, v in parameters.items() if k in keep}, autocommit=True, connect_timeout=5)
+        opened.execute(f"LISTEN {self._channel}")
+        return opened
+
+
+class SqliteChanges:
+    """Watches SQLite's `data_version` on this thread's connection."""
+
+    def __init__(self) -> None:
+        self._seen = self._version()
+        self._pause = threading.Event()
+
+    def wait(self, timeout: float) -> list[str] | None:
+        """See Changes.wait. Returns None on any commit of another connection: SQLite doesn't say what it changed."""
+        end = time.monotonic() + timeout
+        while (version := self._version()) == self._seen:
+            if time.monotonic() >= end:
+                return []
+            self._pause.wait(SQLITE_POLL_SECONDS)
+        self._seen = version
+        return None
+
+    def close(self) -> None:
+        """See Changes.close. The connection is the thread's, Django closes it."""
+
+    def _version(self) -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA data_version")
+            (version,) = cursor.fetchone()
+        return int(version)

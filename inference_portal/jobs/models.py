@@ -1,0 +1,172 @@
+"""The tables: jobs, the attempts that failed, and the workers that were heard."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from inference_portal.accounts.callers import Caller
+from inference_portal.accounts.models import Team
+from inference_portal.jobs.states import FINAL, State
+
+# Plain text: migrations and constraints keep these as they were written.
+_STATES = [state.value for state in State]
+_FINAL = sorted(state.value for state in FINAL)
+_DUE = [State.QUEUED.value, State.RETRYING.value]
+
+# Workers report every five seconds; one that has missed three reports counts as gone.
+WORKER_SILENCE = timedelta(seconds=16)
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    """What the rest of the portal asks for."""
+
+    def visible_to(self, caller: Caller) -> "JobQuerySet":
+        """Keep what exists for this caller: every access to a job goes through here."""
+        return self if caller.sees_all_teams else self.filter(team_id=caller.team_id)
+
+    def due(self) -> "JobQuerySet":
+        """Keep what waits for the dispatcher now, the first accepted first."""
+        waiting = self.filter(state__in=_DUE, lease_until=None, not_before__lte=timezone.now())
+        return waiting.order_by("accepted_at")
+
+    def without_payload(self) -> "JobQuerySet":
+        """Leave the input and the result in the database."""
+        return self.defer("input", "result")
+
+
+class Job(models.Model):
+    """One inference request. The row is also the outbox: a due row is a message still to be sent.
+
+    `lease_until` is set from the dispatcher's claim until the attempt is over. State is only ever changed by
+    `jobs.services` and `jobs.record`, along `jobs.states`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="jobs")
+    submitted_by = models.CharField(max_length=200)
+    model = models.CharField(max_length=64)
+    version = models.CharField(max_length=9)
+    sha256 = models.CharField("model sha256", max_length=64)
+    pool = models.CharField(max_length=16)
+    state = models.CharField(max_length=16, choices=[(s, s) for s in _STATES], default=State.QUEUED.value)
+    # The number of the current or next attempt, from 1.
+    attempt = models.PositiveSmallIntegerField(default=1)
+    rows = models.PositiveIntegerField()
+    # The matrix in signature order: little-endian float32, C order.
+    input = models.BinaryField()
+    # How to answer: the wire format, the client's own V2 id, the outputs that it asked for.
+    reply = models.JSONField(default=dict)
+    # A JSON list of V2 tensors, as the worker sent it.
+    result = models.BinaryField(null=True)
+    # Somebody waits on a connection: announce the end.
+    awaited = models.BooleanField(default=False)
+    accepted_at = models.DateTimeField(default=timezone.now)
+    not_before = models.DateTimeField(default=timezone.now)
+    bundle = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    # Set once the broker has confirmed the message; a claim that ends before that costs no attempt.
+    sent_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    worker = models.CharField(max_length=255, default="")
+    device = models.CharField(max_length=32, default="")
+    error_code = models.CharField(max_length=32, default="")
+    error_message = models.TextField(default="")
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="job_state_is_known", condition=Q(state__in=_STATES)),
+            models.CheckConstraint(
+                name="job_finished_if_and_only_if_final",
+                condition=Q(state__in=_FINAL, finished_at__isnull=False)
+                | (~Q(state__in=_FINAL) & Q(finished_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="job_result_only_if_succeeded",
+                condition=Q(state=State.SUCCEEDED.value) | Q(result__isnull=True),
+            ),
+            models.CheckConstraint(name="job_final_has_no_lease", condition=Q(finished_at=None) | Q(lease_until=None)),
+        ]
+        indexes = [
+            models.Index(fields=["team", "-accepted_at"], name="job_by_team"),
+            models.Index(fields=["-accepted_at"], name="job_by_time"),
+            models.Index(
+                fields=["accepted_at"],
+                name="job_due",
+                condition=Q(state__in=_DUE, lease_until=None),
+            ),
+            models.Index(fields=["lease_until"], name="job_leased", condition=Q(lease_until__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.id}"
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether the job has ended."""
+        return self.state in FINAL
+
+    @property
+    def all_attempts(self) -> list["Attempt"]:
+        """Return the attempts that failed, and the present one if a worker has it or it succeeded (not stored: the job is it)."""
+        attempts = list(self.failed_attempts.all())
+        if self.started_at is not None and all(a.number != self.attempt for a in attempts):
+            ended = {"finished_at": self.finished_at, "code": "" if self.finished_at is None else self.state}
+            attempts.append(
+                Attempt(
+                    job=self, number=self.attempt, worker=self.worker, device=self.device, started_at=self.started_at, **ended
+                )
+            )
+        return attempts
+
+
+class Attempt(models.Model):
+    """One attempt that did not succeed. The attempt that did is on the job itself."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="failed_attempts")
+    number = models.PositiveSmallIntegerField()
+    worker = models.CharField(max_length=255, default="")
+    device = models.CharField(max_length=32, default="")
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField()
+    code = models.CharField(max_length=32)
+    message = models.TextField()
+    traceback = models.TextField(default="")
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["job", "number"], name="attempt_once")]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}: {self.code}"
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    """What the rest of the portal asks for."""
+
+    def alive(self) -> "WorkerQuerySet":
+        """Keep those heard lately."""
+        return self.filter(seen_at__gte=timezone.now() - WORKER_SILENCE)
+
+
+class Worker(models.Model):
+    """The last heartbeat of each worker."""
+
+    name = models.CharField(max_length=255, primary_key=True)
+    host = models.CharField(max_length=255)
+    pools = models.JSONField()
+    device = models.CharField(max_length=32)
+    processes = models.PositiveSmallIntegerField()
+    # "model:version" of everything that its pools may serve.
+    serves = models.JSONField()
+    seen_at = models.DateTimeField()
+
+    objects = WorkerQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,73 @@
+"""What can be done to a job from outside. With `jobs.record` and `jobs.dispatch`, the only writers of jobs."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from inference_portal.accounts.callers import Caller
+from inference_portal.jobs import changes
+from inference_portal.jobs.intake import intake
+from inference_portal.jobs.models import Job
+from inference_portal.jobs.states import FINAL, OPEN, Event, sources, target
+from workers.formats import Decoded
+from workers.model_store import Release
+
+# A notification holds 8,000 bytes; an id is 36 and a comma.
+IDS_PER_NOTIFICATION = 200
+
+
+def job_new(*, caller: Caller, release: Release, decoded: Decoded) -> Job:
+    """Return a job that isn't stored yet, so that one can begin to wait for its id before it exists."""
+    manifest = release.manifest
+    return Job(
+        team_id=caller.team_id,
+        submitted_by=caller.name,
+        model=manifest.model,
+        version=manifest.version,
+        sha256=manifest.artifact.sha256,
+        pool=manifest.pool,
+        rows=len(decoded.matrix),
+        input=decoded.matrix.tobytes(),
+        reply={"format": decoded.format, "id": decoded.id, "outputs": decoded.outputs},
+    )
+
+
+def job_accept(*, job: Job) -> None:
+    """Store the job; once this returns it is accepted and can't be lost."""
+    intake.add(job)
+
+
+def job_await(*, job_id: UUID) -> bool:
+    """Ask for the job's end to be announced. False when it has ended already."""
+    return Job.objects.filter(id=job_id, state__in=OPEN).update(awaited=True) > 0
+
+
+def job_cancel(*, job_id: UUID) -> bool:
+    """Cancel an open job; what a worker still computes for it is thrown away. False when it has ended already."""
+    with transaction.atomic():
+        cancelled = job_transition(job_id=job_id, event=Event.CANCEL)
+        if cancelled:
+            announce_final([job_id])
+    return cancelled
+
+
+def job_transition(
+    *, job_id: UUID, event: Event, attempt: int | None = None, next_attempt: int | None = None, **fields: Any
+) -> bool:
+    """Apply one event to one job, guarded by its state and (for a worker's message) its attempt. False: no change."""
+    goal = target(event)
+    if next_attempt is not None:
+        fields["attempt"] = next_attempt
+    if goal in FINAL:
+        fields = {"finished_at": timezone.now(), "lease_until": None} | fields
+    guard = {} if attempt is None else {"attempt": attempt}
+    return Job.objects.filter(id=job_id, state__in=sources(event), **guard).update(state=goal, **fields) > 0
+
+
+def announce_final(job_ids: list[UUID]) -> None:
+    """Wake whoever waits for these jobs, with the current transaction's commit."""
+    for start in range(0, len(job_ids), IDS_PER_NOTIFICATION):
+        part = job_ids[start : start + IDS_PER_NOTIFICATION]
+        changes.notify(changes.FINAL, ",".join(map(str, part)))

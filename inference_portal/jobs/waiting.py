@@ -1,0 +1,118 @@
+"""Requests that wait for a job's end: one hub a process asks the database for all of them.
+
+A waiter holds a thread and nothing else, in particular no database connection.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from django.conf import settings
+from django.db import close_old_connections, connection
+
+from inference_portal.jobs import changes
+from inference_portal.jobs.models import Job
+from inference_portal.jobs.states import FINAL
+
+logger = logging.getLogger(__name__)
+
+# A notification can be lost with its connection; the hub then looks by itself.
+LOOK_AGAIN_SECONDS = 2.0
+
+
+class NoPlace(RuntimeError):
+    """All places for waiting are taken."""
+
+
+class Waiter:
+    """One request that waits for one job."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        self._ended = threading.Event()
+        self._job: Job | None = None
+
+    def wait(self, seconds: float) -> Job | None:
+        """Return the job once it is final, or None when `seconds` are over. Gives the database connection back first."""
+        connection.close()
+        self._ended.wait(max(0.0, seconds))
+        return self._job
+
+    def end(self, job: Job) -> None:
+        """Hand over the final job; called by the hub."""
+        self._job = job
+        self._ended.set()
+
+
+class WaitHub:
+    """Knows who waits for which job, and wakes them."""
+
+    def __init__(self, places: int) -> None:
+        self._places = threading.BoundedSemaphore(places)
+        self._lock = threading.Lock()
+        self._waiters: dict[UUID, list[Waiter]] = {}
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def place(self, job_id: UUID) -> Iterator[Waiter]:
+        """Take a place before the job can end (for a new one: before it is inserted). Raises NoPlace."""
+        if not self._places.acquire(blocking=False):
+            raise NoPlace
+        waiter = Waiter(job_id)
+        try:
+            with self._lock:
+                self._waiters.setdefault(job_id, []).append(waiter)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="wait-hub", daemon=True)
+                    self._thread.start()
+            self._wanted.set()
+            yield waiter
+        finally:
+            with self._lock:
+                others = self._waiters[job_id]
+                others.remove(waiter)
+                if not others:
+                    del self._waiters[job_id]
+            self._places.release()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._watch()
+            except Exception:
+                logger.exception("the wait hub was interrupted, going on")
+                close_old_connections()
+                time.sleep(0.5)
+
+    def _watch(self) -> None:
+        source = changes.listen(changes.FINAL)
+        looked = 0.0
+        while True:
+            self._wanted.wait()
+            with self._lock:
+                if not self._waiters:
+                    self._wanted.clear()
+                    continue
+            payloads = source.wait(LOOK_AGAIN_SECONDS)
+            with self._lock:
+                ids = set(self._waiters)
+            if payloads is not None and time.monotonic() - looked < LOOK_AGAIN_SECONDS:
+                ids &= {UUID(part) for payload in payloads for part in payload.split(",") if part}
+            else:
+                looked = time.monotonic()
+            if ids:
+                self._wake(ids)
+
+    def _wake(self, ids: set[UUID]) -> None:
+        for job in Job.objects.filter(id__in=ids, state__in=FINAL).defer("input"):
+            with self._lock:
+                waiters = list(self._waiters.get(job.id, ()))
+            for waiter in waiters:
+                waiter.end(job)
+
+
+hub = WaitHub(settings.MAX_WAITERS)

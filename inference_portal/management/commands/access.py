@@ -1,0 +1,92 @@
+"""`manage.py access`: teams, users and API keys from the command line."""
+
+import getpass
+import sys
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from inference_portal.accounts.models import ApiKey, Role, Team, User
+
+
+class Command(BaseCommand):
+    """Give and take access."""
+
+    help = "Manage who may use the portal: add-team, add-user, add-key, revoke-key, list."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the actions."""
+        actions = parser.add_subparsers(dest="action", required=True)
+        actions.add_parser("list", help="teams with their users and keys")
+        actions.add_parser("add-team", help="a new team").add_argument("name")
+        for action, help_text in (("add-user", "a person; the password is asked for, or read from a pipe"), ("add-key", "a program; the key is printed once")):
+            add = actions.add_parser(action, help=help_text)
+            add.add_argument("name")
+            add.add_argument("--team", required=True)
+            add.add_argument("--role", choices=Role.values, default=Role.SUBMITTER)
+            if action == "add-key":
+                add.add_argument("--days", type=int, help="the key expires after so many days")
+        actions.add_parser("revoke-key", help="stop a key").add_argument("prefix", help="as `list` shows it")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do it. Raises CommandError."""
+        getattr(self, options["action"].replace("-", "_"))(**options)
+
+    def list(self, **options: Any) -> None:
+        """Print teams, users, keys."""
+        for team in Team.objects.order_by("name"):
+            self.stdout.write(f"team {team.name}")
+            for user in team.users.order_by("username"):
+                self.stdout.write(f"  user {user.username}: {user.role}")
+            for key in team.keys.order_by("name"):
+                state = "revoked" if key.revoked else "expired" if key.has_expired else "works"
+                used = f"last used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+                self.stdout.write(f"  key {key.prefix} {key.name}: {key.role}, {state}, {used}")
+
+    def add_team(self, name: str, **options: Any) -> None:
+        """Create a team."""
+        team = Team(name=name)
+        try:
+            team.full_clean()
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages)) from error
+        team.save()
+        self.stdout.write(f"team {name} created")
+
+    def add_user(self, name: str, team: str, role: str, **options: Any) -> None:
+        """Create a person's login."""
+        user = User(username=name, team=_team(team), role=role)
+        password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+        try:
+            validate_password(password, user)
+            user.set_password(password)
+            user.full_clean()
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages)) from error
+        user.save()
+        self.stdout.write(f"user {name} created")
+
+    def add_key(self, name: str, team: str, role: str, days: int | None, **options: Any) -> None:
+        """Create a key and print it."""
+        expiry = timezone.now() + timedelta(days=days) if days is not None else None
+        _, key = ApiKey.objects.create_key(name=name, team=_team(team), role=role, expiry_date=expiry)
+        self.stderr.write("This key is shown once; keep it like a password:")
+        self.stdout.write(key)
+
+    def revoke_key(self, prefix: str, **options: Any) -> None:
+        """Revoke a key."""
+        if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
+            raise CommandError(f"No working key has the prefix {prefix}; `manage.py access list` shows them.")
+        self.stdout.write(f"key {prefix} revoked")
+
+
+def _team(name: str) -> Team:
+    try:
+        return Team.objects.get(name=name)
+    except Team.DoesNotExist as error:
+        raise CommandError(f"There is no team {name}; create it with: manage.py access add-team {name}") from error

@@ -1,0 +1,24 @@
+"""`manage.py dispatch`: the dispatcher process."""
+
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from inference_portal.celery import app
+from inference_portal.jobs.dispatch import Dispatcher
+from workers.publisher import Publisher
+
+
+class Command(BaseCommand):
+    """Send due jobs to the workers until SIGTERM or SIGINT."""
+
+    help = "Send accepted jobs to the workers, and bring back what was lost; runs until stopped."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run the dispatcher."""
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        Dispatcher(Publisher(app)).run(stop)

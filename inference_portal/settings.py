@@ -1,0 +1,170 @@
+"""The portal's settings, all from the environment; every variable is listed in .env.example."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import environ
+
+from workers.config import broker_is_embedded, model_store_dir, run_dir, secret
+
+env = environ.Env()
+
+
+def _embedded_secret_key() -> str:
+    """Return this machine's own key for the embedded mode, made on first use (there is no default key)."""
+    path = run_dir() / "secret_key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(50))
+    return path.read_text()
+
+
+def _database() -> dict[str, Any]:
+    url = secret("DATABASE_URL", f"sqlite:///{run_dir() / 'portal.sqlite3'}")
+    config: dict[str, Any] = env.db_url_config(url)
+    if "sqlite" in config["ENGINE"]:
+        config["OPTIONS"] = {
+            # With Django's default (DEFERRED) 5 writers got 236,756 "database is locked" against 2,042 commits.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        }
+        config["CONN_MAX_AGE"] = None
+    elif pool_size := env.int("DATABASE_POOL_SIZE", 0):
+        # Set by wsgi.py: the portal has many more threads than connections.
+        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 20}}
+    else:
+        # One long-lived connection for a process of one thread.
+        config["CONN_MAX_AGE"] = None
+        config["CONN_HEALTH_CHECKS"] = True
+    return config
+
+
+DATABASES = {"default": _database()}
+EMBEDDED = "sqlite" in DATABASES["default"]["ENGINE"] and broker_is_embedded()
+
+DEBUG = False
+# Outside the embedded mode there is no default key: the check inference.E001 says what to set.
+SECRET_KEY = secret("DJANGO_SECRET_KEY") or (_embedded_secret_key() if EMBEDDED else "unset")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Behind TLS, as it should be outside one's own machine: set SECURE_COOKIES=1 and terminate TLS in front of the portal.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("SECURE_COOKIES", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SESSION_COOKIE_SECURE else None
+SESSION_COOKIE_HTTPONLY = True
+X_FRAME_OPTIONS = "DENY"
+
+MODEL_STORE = model_store_dir()
+RUN_DIR: Path = run_dir()
+
+# How long a synchronous request waits unless it says so, and how long one may ask for.
+SYNC_WAIT_SECONDS = env.float("SYNC_WAIT_SECONDS", 30.0)
+MAX_WAIT_SECONDS = env.float("MAX_WAIT_SECONDS", 300.0)
+# How many requests of one portal process may wait at once; wsgi.py has more threads than this, for those that don't.
+MAX_WAITERS = env.int("MAX_WAITERS", 400)
+# What one request may hold.
+MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", 8 * 1024 * 1024)
+MAX_REQUEST_ROWS = env.int("MAX_REQUEST_ROWS", 10_000)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
+# How long a message may be under way before the sweep sends its job again: the model's own time-out comes on top.
+LEASE_SECONDS = env.float("LEASE_SECONDS", 60.0)
+# How long a revoked API key may still work in a portal process that has just seen it.
+API_KEY_CACHE_SECONDS = env.float("API_KEY_CACHE_SECONDS", 5.0)
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework_api_key",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_celery_beat",
+    "inference_portal",
+    "inference_portal.accounts",
+    "inference_portal.jobs",
+    "inference_portal.console",
+]
+AUTH_USER_MODEL = "accounts.User"
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "inference_portal.urls"
+WSGI_APPLICATION = "inference_portal.wsgi.application"
+# The V2 routes have no trailing slash and the others have one; a redirect would drop a POST's body.
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "admin:login"
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+STATIC_URL = "/static/"
+# Static files are served from the packages that bring them: no collectstatic step.
+WHITENOISE_USE_FINDERS = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "inference_portal.api.auth.KeyAuthentication",
+        "inference_portal.api.auth.BrowserAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["inference_portal.api.auth.RolePermission"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "inference_portal.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Inference portal",
+    "DESCRIPTION": "Asynchronous inference: submit, wait or poll, fetch. Errors are RFC 9457 problems.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+UNFOLD: dict[str, Any] = {"SITE_TITLE": "Inference portal", "SITE_HEADER": "Inference portal"}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+    # A refused request is the client's affair, not the operator's.
+    "loggers": {"django.request": {"level": "ERROR"}},
+}

@@ -1,0 +1,47 @@
+"""Every route, on one page."""
+
+from django.contrib import admin
+from django.urls import path, re_path
+from django.views.generic import RedirectView
+
+from inference_portal.api import docs, health, infer, jobs, results, v2
+
+_MODEL = "v2/models/<str:model>"
+_VERSION = f"{_MODEL}/versions/<str:version>"
+
+urlpatterns = [
+    # Inference
+    path(f"{_MODEL}/infer", infer.InferView.as_view()),
+    path(f"{_VERSION}/infer", infer.InferView.as_view()),
+    path("status/<str:model>", results.StatusByHeaderView.as_view()),
+    path("status/<str:model>/<str:job_id>", results.StatusView.as_view()),
+    path("result/<str:model>", results.ResultByHeaderView.as_view()),
+    path("result/<str:model>/<str:job_id>", results.ResultView.as_view()),
+    # The rest of V2
+    path("v2", v2.ServerView.as_view()),
+    path("v2/health/live", v2.LiveView.as_view()),
+    path("v2/health/ready", v2.ReadyView.as_view()),
+    path(_MODEL, v2.ModelView.as_view()),
+    path(_VERSION, v2.ModelView.as_view()),
+    path(f"{_MODEL}/ready", v2.ModelReadyView.as_view()),
+    path(f"{_VERSION}/ready", v2.ModelReadyView.as_view()),
+    # Jobs
+    path("api/jobs/", jobs.JobListView.as_view()),
+    path("api/jobs/<uuid:job_id>/", jobs.JobView.as_view()),
+    path("api/jobs/<uuid:job_id>/cancel/", jobs.JobCancelView.as_view()),
+    # Documentation
+    path("api/schema/", docs.SchemaView.as_view(), name="schema"),
+    path("api/docs/", docs.DocsView.as_view(url_name="schema"), name="docs"),
+    path("problems/", docs.problem_list),
+    re_path(r"^problems/(?P<slug>[a-z-]+)/?$", docs.problem_page),
+    # Health
+    path("healthz", health.healthz),
+    path("readyz", health.readyz),
+    # People
+    path("admin/", admin.site.urls),
+    path("", RedirectView.as_view(url="/admin/")),
+]
+
+handler400 = "inference_portal.errors.bad_request"
+handler404 = "inference_portal.errors.not_found"
+handler500 = "inference_portal.errors.server_error"

@@ -1,0 +1,238 @@
+"""The messages between portal and workers: the only thing that both sides share at run time.
+
+Standard library only. A receiver ignores keys that it doesn't know, so a field may be added within one version;
+VERSION changes when an old receiver could misread a message. Times are seconds since the epoch (UTC).
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+VERSION = 1
+
+INFER = "inference.infer"
+RECORD = "results.record"
+STARTED = "results.started"
+HEARTBEAT = "results.heartbeat"
+
+
+class ErrorCode(StrEnum):
+    """Why an attempt failed. Stable: stored with the job, decided upon by `jobs.retry`, mapped to HTTP by `errors`."""
+
+    BAD_DATA = "bad-data"
+    MODEL_ERROR = "model-error"
+    MODEL_UNAVAILABLE = "model-unavailable"
+    OUT_OF_MEMORY = "out-of-memory"
+    LEASE_EXPIRED = "lease-expired"
+
+
+class UnreadableMessage(ValueError):
+    """A message that this version can't read. The broker dead-letters it; the jobs' lease brings them back."""
+
+
+def _require(message: Mapping[str, Any], kind: str) -> None:
+    if not isinstance(message, Mapping):
+        raise UnreadableMessage(f"{kind}: expected an object, got {type(message).__name__}")
+    if message.get("v") != VERSION:
+        raise UnreadableMessage(f"{kind}: version {message.get('v')!r} is not {VERSION}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobItem:
+    """One job's share of a bundle: `rows` consecutive rows of the bundle's matrix."""
+
+    id: str
+    attempt: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Jobs of one release for one predict call.
+
+    `data` is the jobs' rows one after the other: little-endian float32, C order, `columns` wide, in signature order.
+    """
+
+    id: str
+    model: str
+    version: str
+    sha256: str
+    columns: int
+    jobs: tuple[JobItem, ...]
+    data: bytes
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the JSON-ready message; `data` travels as base64."""
+        return {
+            "v": VERSION,
+            "id": self.id,
+            "model": self.model,
+            "version": self.version,
+            "sha256": self.sha256,
+            "columns": self.columns,
+            "jobs": [[job.id, job.attempt, job.rows] for job in self.jobs],
+            "data": base64.b64encode(self.data).decode("ascii"),
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        """Read a message. Raises UnreadableMessage when its version or shape is not ours."""
+        _require(message, "bundle")
+        try:
+            bundle = cls(
+                id=str(message["id"]),
+                model=str(message["model"]),
+                version=str(message["version"]),
+                sha256=str(message["sha256"]),
+                columns=int(message["columns"]),
+                jobs=tuple(JobItem(str(i), int(a), int(r)) for i, a, r in message["jobs"]),
+                data=base64.b64decode(message["data"], validate=True),
+            )
+        except (KeyError, TypeError, ValueError, binascii.Error) as error:
+            raise UnreadableMessage(f"bundle: {error!r}") from error
+        expected = 4 * bundle.columns * sum(job.rows for job in bundle.jobs)
+        if len(bundle.data) != expected or not bundle.jobs:
+            raise UnreadableMessage(f"bundle: {len(bundle.data)} bytes of data, expected {expected}")
+        return bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one attempt of one job failed; the traceback is text for operators, never a pickled exception."""
+
+    code: ErrorCode
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one attempt of one job: `outputs` (a JSON list of V2 tensors) or a failure."""
+
+    id: str
+    attempt: int
+    outputs: str | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where and when a bundle ran. `finished` is None while it runs."""
+
+    worker: str
+    host: str
+    device: str
+    started: float
+    finished: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BundleResult:
+    """All outcomes of one bundle, recorded in one UPDATE."""
+
+    bundle: str
+    run: Run
+    outcomes: tuple[Outcome, ...]
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the JSON-ready message."""
+        return {"v": VERSION, "bundle": self.bundle, "run": asdict(self.run), "outcomes": [asdict(o) for o in self.outcomes]}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        """Read a message. Raises UnreadableMessage when its version or shape is not ours."""
+        _require(message, "result")
+        try:
+            return cls(
+                bundle=str(message["bundle"]),
+                run=_run(message["run"]),
+                outcomes=tuple(_outcome(o) for o in message["outcomes"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableMessage(f"result: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A bundle that takes long enough to be seen is running now."""
+
+    bundle: str
+    run: Run
+    jobs: tuple[tuple[str, int], ...]
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the JSON-ready message."""
+        return {"v": VERSION, "bundle": self.bundle, "run": asdict(self.run), "jobs": [list(j) for j in self.jobs]}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        """Read a message. Raises UnreadableMessage when its version or shape is not ours."""
+        _require(message, "started")
+        try:
+            jobs = tuple((str(i), int(a)) for i, a in message["jobs"])
+            return cls(bundle=str(message["bundle"]), run=_run(message["run"]), jobs=jobs)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableMessage(f"started: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """A worker is alive: which pools it serves, on what device, how many bundles it runs at once, what it can serve."""
+
+    worker: str
+    host: str
+    pools: tuple[str, ...]
+    device: str
+    processes: int
+    models: tuple[str, ...]
+    sent: float
+
+    def to_message(self) -> dict[str, Any]:
+        """Return the JSON-ready message."""
+        return {"v": VERSION, **asdict(self)}
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        """Read a message. Raises UnreadableMessage when its version or shape is not ours."""
+        _require(message, "heartbeat")
+        try:
+            return cls(
+                worker=str(message["worker"]),
+                host=str(message["host"]),
+                pools=tuple(str(p) for p in message["pools"]),
+                device=str(message["device"]),
+                processes=int(message["processes"]),
+                models=tuple(str(m) for m in message["models"]),
+                sent=float(message["sent"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableMessage(f"heartbeat: {error!r}") from error
+
+
+def _run(message: Mapping[str, Any]) -> Run:
+    finished = message.get("finished")
+    return Run(
+        worker=str(message["worker"]),
+        host=str(message["host"]),
+        device=str(message["device"]),
+        started=float(message["started"]),
+        finished=None if finished is None else float(finished),
+    )
+
+
+def _outcome(message: Mapping[str, Any]) -> Outcome:
+    failure = message.get("failure")
+    outputs = message.get("outputs")
+    if (failure is None) == (outputs is None):
+        raise ValueError("an outcome has either outputs or a failure")
+    return Outcome(
+        id=str(message["id"]),
+        attempt=int(message["attempt"]),
+        outputs=None if outputs is None else str(outputs),
+        failure=None
+        if failure is None
+        else Failure(ErrorCode(failure["code"]), str(failure["message"]), str(failure.get("traceback", ""))),
+    )

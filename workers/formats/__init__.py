@@ -1,0 +1,131 @@
+"""Wire formats, one file each. All decode to one matrix in signature order and encode from one list of V2 tensors."""
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.schema import MAX_FAULTS, Schema
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request: a JSON pointer into it and what was expected there."""
+
+    pointer: str
+    detail: str
+
+
+class Malformed(ValueError):
+    """A body that can't be read at all (400)."""
+
+
+class TooLarge(ValueError):
+    """More rows than one request may have (413)."""
+
+
+class Unavailable(ValueError):
+    """A part of the format that isn't built (422 not-available)."""
+
+
+class Invalid(ValueError):
+    """A body that can be read but doesn't fit the model's signature (422)."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = faults
+        super().__init__("; ".join(f"{f.pointer}: {f.detail}" for f in faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A request's matrix, and what the answer must repeat or be limited to."""
+
+    matrix: Matrix
+    format: str
+    id: str | None = None
+    outputs: tuple[str, ...] | None = None
+
+
+class Locate(Protocol):
+    """Says where in the request the value of a row and a column stands, as a JSON pointer."""
+
+    def __call__(self, row: int, column: int) -> str:
+        """Return the pointer."""
+
+
+def escape(name: str) -> str:
+    """Escape a name for use in a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def check_rows(rows: int, max_rows: int, pointer: str) -> None:
+    """Raise Invalid for no rows, TooLarge for too many."""
+    if rows < 1:
+        raise Invalid(Fault(pointer, "at least one row is required"))
+    if rows > max_rows:
+        raise TooLarge(f"{rows:,} rows; one request may have {max_rows:,}")
+
+
+def numbers(values: list[Any], locate_index: Any) -> npt.NDArray[np.float64]:
+    """Return a flat list as float64, None as NaN. Raises Invalid for anything that isn't a JSON number.
+
+    NumPy would read "1.5" and true as numbers; a wrong type is an error here, never a silent guess.
+    """
+    kinds = set(map(type, values))
+    if kinds <= {float, int}:
+        try:
+            return np.array(values, dtype=np.float64)
+        except OverflowError:
+            pass
+    faults: list[Fault] = []
+    result = np.empty(len(values), dtype=np.float64)
+    for i, value in enumerate(values):
+        if value is None:
+            result[i] = np.nan
+        elif type(value) in (float, int):
+            try:
+                result[i] = value
+            except OverflowError:
+                faults.append(Fault(*locate_index(i, "expected a number that fits float32")))
+        else:
+            faults.append(Fault(*locate_index(i, f"expected a number, got {_kind(value)}")))
+        if len(faults) >= MAX_FAULTS:
+            break
+    if faults:
+        raise Invalid(*faults)
+    return result
+
+
+def to_matrix(schema: Schema, rows: list[list[Any]], locate: Locate) -> Matrix:
+    """Turn rows of JSON values (each as wide as the schema) into the internal matrix. Raises Invalid with row and column."""
+    width = len(schema.names)
+
+    def where(i: int, reason: str) -> tuple[str, str]:
+        row, column = divmod(i, width)
+        return locate(row, column), cell_detail(schema, row, column, reason)
+
+    flat = numbers(list(chain.from_iterable(rows)), where)
+    return checked(schema, flat.reshape(len(rows), width), locate)
+
+
+def checked(schema: Schema, values: npt.NDArray[np.float64], locate: Locate) -> Matrix:
+    """Return the values as the internal matrix. Raises Invalid for what the signature doesn't allow."""
+    if faults := schema.faults(values):
+        raise Invalid(
+            *(Fault(locate(f.row, f.column), cell_detail(schema, f.row, f.column, f.reason)) for f in faults)
+        )
+    return np.ascontiguousarray(values, dtype="<f4")
+
+
+def cell_detail(schema: Schema, row: int, column: int, reason: str) -> str:
+    """Name row and column for people."""
+    return f"row {row}, column '{schema.names[column]}': {reason}"
+
+
+def _kind(value: Any) -> str:
+    names = {str: "text", bool: "a boolean", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)

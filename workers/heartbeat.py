@@ -1,0 +1,69 @@
+"""Tells the portal that this worker lives: readiness, capacity and the list of workers are read from it."""
+
+import logging
+import socket
+import time
+from typing import Any
+
+from celery import bootsteps
+
+from workers import topology
+from workers.config import model_store_dir
+from workers.contract import HEARTBEAT, Heartbeat
+from workers.device import resolve
+from workers.model_store import ModelStore
+from workers.publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 5.0
+
+
+class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A timer in the worker's parent process (which never touches XGBoost or CUDA)."""
+
+    requires = {"celery.worker.consumer.tasks:Tasks"}
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        self._timer: Any = None
+        self._publisher = Publisher(consumer.app)
+        self._store = ModelStore(model_store_dir())
+        super().__init__(consumer, **kwargs)
+
+    def start(self, consumer: Any) -> None:
+        """Begin to send; the first one at once."""
+        self._send(consumer)
+        self._timer = consumer.timer.call_repeatedly(INTERVAL_SECONDS, self._send, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        """End with the consumer, which is also restarted after a lost connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._publisher.close()
+
+    shutdown = stop
+
+    def _send(self, consumer: Any) -> None:
+        queues = consumer.app.amqp.queues.consume_from
+        pools = tuple(sorted(q.removeprefix("inference.") for q in queues if q.startswith("inference.")))
+        releases = self._store.snapshot().releases
+        heartbeat = Heartbeat(
+            worker=consumer.hostname,
+            host=socket.gethostname(),
+            pools=pools,
+            device=resolve("auto"),
+            processes=int(consumer.pool.num_processes or 1),
+            models=tuple(
+                f"{model}:{version}"
+                for model, versions in sorted(releases.items())
+                for version, release in sorted(versions.items())
+                if release.manifest.pool in pools
+            ),
+            sent=time.time(),
+        )
+        try:
+            self._publisher.send(
+                HEARTBEAT, heartbeat.to_message(), exchange=topology.RESULTS, routing_key="heartbeat", about=heartbeat.worker
+            )
+        except Exception:
+            logger.warning("heartbeat not sent, trying again in %s s", INTERVAL_SECONDS, exc_info=True)

@@ -1,0 +1,76 @@
+"""Publishing with a broker's word that the message is stored. Used by dispatcher, workers and their heartbeats."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from celery import Celery
+
+from workers import topology
+from workers.config import broker_is_embedded
+from workers.settings import SOCKET_TIMEOUT
+
+
+class Publisher:
+    """One connection for publishing, opened on first use and thrown away after any error.
+
+    py-amqp doesn't match confirms to messages, so a connection that has seen an error can't be trusted again, and only
+    one thread publishes at a time. Not to be used before a fork and after it.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._producer: Any = None
+
+    def send(self, task: str, message: Mapping[str, Any], *, exchange: str, routing_key: str, about: str = "") -> None:
+        """Publish one Celery message and wait until the broker has confirmed it.
+
+        `about` is what monitoring shows instead of the arguments. Raises whatever kombu raises: the message may or may
+        not have been stored then, so the caller sends it again and receivers are idempotent.
+        """
+        with self._lock:
+            try:
+                self._app.send_task(
+                    task,
+                    args=[message],
+                    exchange=topology.exchange(exchange),
+                    routing_key=routing_key,
+                    producer=self._open(),
+                    retry=False,
+                    # A message that no queue takes is an error, not a silent loss.
+                    mandatory=True,
+                    confirm_timeout=SOCKET_TIMEOUT,
+                    argsrepr=about,
+                    kwargsrepr="",
+                )
+            except BaseException:
+                self.close()
+                raise
+
+    def send_again(self, task: str, message: Mapping[str, Any], *, exchange: str, routing_key: str, about: str = "") -> None:
+        """`send`, with one more try on a fresh connection: an idle connection may have died unseen."""
+        try:
+            self.send(task, message, exchange=exchange, routing_key=routing_key, about=about)
+        except Exception:
+            self.send(task, message, exchange=exchange, routing_key=routing_key, about=about)
+
+    def close(self) -> None:
+        """Drop the connection without ceremony; the next `send` opens a new one."""
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            connection.collapse()
+
+    def _open(self) -> Any:
+        if self._producer is None:
+            options = {} if broker_is_embedded() else {"read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT}
+            # Nobody would send heartbeats on this connection between two publishes, so it asks for none.
+            self._connection = self._app.connection_for_write(
+                heartbeat=0, connect_timeout=SOCKET_TIMEOUT, transport_options=options
+            )
+            self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+            if broker_is_embedded():
+                for name in (topology.REQUESTS, topology.RESULTS):
+                    topology.exchange(name).bind(self._connection.default_channel).declare()
+        return self._producer

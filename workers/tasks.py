@@ -1,0 +1,138 @@
+"""The workers' one task: take a bundle, predict, publish the result, and only then let Celery acknowledge."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from celery import Task
+
+from workers import topology
+from workers.app import app
+from workers.config import model_store_dir
+from workers.contract import (
+    INFER,
+    RECORD,
+    STARTED,
+    Bundle,
+    BundleResult,
+    ErrorCode,
+    Failure,
+    JobItem,
+    Outcome,
+    Run,
+    Started,
+)
+from workers.failpoints import failpoint
+from workers.loaded_models import LoadedModels, ModelUnavailable
+from workers.model_store import ModelStore, Release
+from workers.outputs import encode_tensors, named_outputs
+from workers.publisher import Publisher
+from workers.runtimes import Matrix, Model
+
+logger = logging.getLogger(__name__)
+
+# A bundle that runs longer than this is announced, so that people see `running`; most never are.
+ANNOUNCE_AFTER_SECONDS = 0.25
+
+_models = LoadedModels(ModelStore(model_store_dir()))
+# Used after the fork only: it opens its connection on first use.
+_publisher = Publisher(app)
+
+
+@app.task(name=INFER, bind=True)
+def infer(task: Task, message: Mapping[str, Any]) -> None:
+    """Run one bundle. Raises UnreadableMessage (dead-lettered by the broker) for a message of another shape."""
+    bundle = Bundle.from_message(message)
+    run = Run(worker=f"{task.request.hostname}/{os.getpid()}", host=socket.gethostname(), device="", started=time.time())
+    announcement = threading.Timer(ANNOUNCE_AFTER_SECONDS, _announce, (bundle, run))
+    announcement.daemon = True
+    announcement.start()
+    try:
+        device, outcomes = run_bundle(bundle)
+    finally:
+        announcement.cancel()
+    failpoint("worker.after_predict")
+    run = Run(worker=run.worker, host=run.host, device=device, started=run.started, finished=time.time())
+    result = BundleResult(bundle=bundle.id, run=run, outcomes=tuple(outcomes))
+    _publisher.send_again(
+        RECORD,
+        result.to_message(),
+        exchange=topology.RESULTS,
+        routing_key=f"result.{bundle.model}",
+        about=f"{bundle.model}:{bundle.version} {len(outcomes)} jobs",
+    )
+    failpoint("worker.before_ack")
+
+
+def run_bundle(bundle: Bundle) -> tuple[str, list[Outcome]]:
+    """Predict a bundle in one call, or job by job when that fails. Returns the device in effect and all outcomes."""
+    try:
+        release, model = _models.get(bundle.model, bundle.version, bundle.sha256)
+    except ModelUnavailable as error:
+        logger.warning("cannot serve %s", error)
+        failure = Failure(ErrorCode.MODEL_UNAVAILABLE, str(error), traceback.format_exc())
+        return "", [Outcome(job.id, job.attempt, failure=failure) for job in bundle.jobs]
+    matrix = np.frombuffer(bundle.data, dtype="<f4").reshape(-1, bundle.columns)
+    failpoint("worker.before_predict")
+    outcomes = _predict(release, model, matrix, bundle.jobs)
+    if len(bundle.jobs) > 1 and any(o.failure for o in outcomes):
+        # One bad job must fail alone.
+        starts = np.cumsum([0, *(job.rows for job in bundle.jobs)])
+        outcomes = [
+            outcome
+            for job, start in zip(bundle.jobs, starts, strict=False)
+            for outcome in _predict(release, model, matrix[start : start + job.rows], (job,))
+        ]
+    return model.device, outcomes
+
+
+def _predict(release: Release, model: Model, matrix: Matrix, jobs: tuple[JobItem, ...]) -> list[Outcome]:
+    try:
+        _check(release, matrix)
+        output = release.manifest.output
+        arrays = named_outputs(output, model.predict(matrix))
+        outcomes, start = [], 0
+        for job in jobs:
+            rows = slice(start, start + job.rows)
+            outcomes.append(Outcome(job.id, job.attempt, outputs=encode_tensors(output.tensors, arrays, rows)))
+            start += job.rows
+    except _BadData as error:
+        failure = Failure(ErrorCode.BAD_DATA, str(error))
+    except MemoryError:
+        failure = Failure(ErrorCode.OUT_OF_MEMORY, f"out of memory at {len(matrix)} rows", traceback.format_exc())
+    except Exception as error:
+        failure = Failure(ErrorCode.MODEL_ERROR, f"{type(error).__name__}: {error}", traceback.format_exc())
+    else:
+        return outcomes
+    return [Outcome(job.id, job.attempt, failure=failure) for job in jobs]
+
+
+class _BadData(ValueError):
+    """Data that the portal should have refused; the worker doesn't rely on it."""
+
+
+def _check(release: Release, matrix: Matrix) -> None:
+    """Raise _BadData for what XGBoost would silently take for something else."""
+    columns = len(release.schema.names)
+    if matrix.shape[1] != columns:
+        raise _BadData(f"{matrix.shape[1]} columns, the model takes {columns}")
+    if faults := release.schema.faults(matrix):
+        first = faults[0]
+        raise _BadData(f"row {first.row}, column '{release.schema.names[first.column]}': {first.reason}")
+
+
+def _announce(bundle: Bundle, run: Run) -> None:
+    started = Started(bundle=bundle.id, run=run, jobs=tuple((job.id, job.attempt) for job in bundle.jobs))
+    try:
+        _publisher.send(
+            STARTED, started.to_message(), exchange=topology.RESULTS, routing_key=f"started.{bundle.model}", about=bundle.id
+        )
+    except Exception:
+        # Only for the eye: the result is what counts.
+        logger.warning("start of bundle %s not announced", bundle.id, exc_info=True)
