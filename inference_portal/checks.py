@@ -20,7 +20,14 @@ def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
 @register()
 def check_limits(**kwargs: Any) -> list[CheckMessage]:
     """E002: times and limits are positive."""
-    names = ("SYNC_WAIT_SECONDS", "MAX_WAIT_SECONDS", "MAX_WAITERS", "MAX_REQUEST_BYTES", "MAX_REQUEST_ROWS", "LEASE_SECONDS")
+    names = (
+        "SYNC_WAIT_SECONDS",
+        "MAX_WAIT_SECONDS",
+        "MAX_WAITERS",
+        "MAX_REQUEST_BYTES",
+        "MAX_REQUEST_ROWS",
+        "LEASE_SECONDS",
+    )
     return [
         Error(f"{name} is {getattr(settings, name)}.", hint="Give a number above 0.", id="inference.E002")
         for name in names
@@ -35,6 +42,8 @@ def check_model_store(**kwargs: Any) -> list[CheckMessage]:
         hint = "Set MODEL_STORE to the folder that holds <model>/<version>/manifest.yaml."
         return [Error(f"There is no model store at {settings.MODEL_STORE}.", hint=hint, id="inference.E003")]
     return [
-        Warning(f"Not served: {problem}", hint="Correct the file; it is read again within seconds.", id="inference.W001")
+        Warning(
+            f"Not served: {problem}", hint="Correct the file; it is read again within seconds.", id="inference.W001"
+        )
         for problem in model_store().snapshot().problems
     ]

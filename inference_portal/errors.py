@@ -147,7 +147,9 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer for what Django itself refuses (urls.handler400), such as an unknown Host."""
-    return problem_response(request, Problem("malformed", "The request was refused; is the Host header one of ALLOWED_HOSTS?"))
+    return problem_response(
+        request, Problem("malformed", "The request was refused; is the Host header one of ALLOWED_HOSTS?")
+    )
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

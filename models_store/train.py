@@ -40,7 +40,14 @@ def train(folder: Path) -> Path:
         else {"objective": "multi:softprob", "num_class": len(labels)}
     )
     device = resolve("auto")
-    params = {**training.params, **objective, "tree_method": "hist", "device": device, "seed": training.seed, "nthread": 1}
+    params = {
+        **training.params,
+        **objective,
+        "tree_method": "hist",
+        "device": device,
+        "seed": training.seed,
+        "nthread": 1,
+    }
     matrix = xgboost.DMatrix(features, label=target, feature_names=names)
     booster = xgboost.train(params, matrix, num_boost_round=training.rounds)
     # In the file a model holds no device; it predicts wherever it is loaded.
@@ -49,7 +56,11 @@ def train(folder: Path) -> Path:
 
     picks = np.linspace(0, len(features) - 1, GOLDEN_ROWS).astype(int)
     raw = booster.inplace_predict(features[picks], strict_shape=True)
-    golden = {"inputs": features[picks].tolist(), "raw": np.asarray(raw, np.float32).tolist(), "tolerance": GOLDEN_TOLERANCE}
+    golden = {
+        "inputs": features[picks].tolist(),
+        "raw": np.asarray(raw, np.float32).tolist(),
+        "tolerance": GOLDEN_TOLERANCE,
+    }
     (folder / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
 
     manifest["artifact"] = {"file": "model.ubj", "sha256": hashlib.sha256(artifact).hexdigest()}

@@ -5,7 +5,6 @@ VERSION changes when an old receiver could misread a message. Times are seconds 
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -31,6 +30,10 @@ class ErrorCode(StrEnum):
 
 class UnreadableMessage(ValueError):
     """A message that this version can't read. The broker dead-letters it; the jobs' lease brings them back."""
+
+
+# What reading a message of another shape may raise.
+_WRONG_SHAPE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 def _require(message: Mapping[str, Any], kind: str) -> None:
@@ -91,10 +94,12 @@ class Bundle:
                 jobs=tuple(JobItem(str(i), int(a), int(r)) for i, a, r in message["jobs"]),
                 data=base64.b64decode(message["data"], validate=True),
             )
-        except (KeyError, TypeError, ValueError, binascii.Error) as error:
+        except _WRONG_SHAPE as error:
             raise UnreadableMessage(f"bundle: {error!r}") from error
+        if not bundle.jobs or min(bundle.columns, *(job.rows for job in bundle.jobs)) < 1:
+            raise UnreadableMessage("bundle: expected jobs, and at least one row and one column in each")
         expected = 4 * bundle.columns * sum(job.rows for job in bundle.jobs)
-        if len(bundle.data) != expected or not bundle.jobs:
+        if len(bundle.data) != expected:
             raise UnreadableMessage(f"bundle: {len(bundle.data)} bytes of data, expected {expected}")
         return bundle
 
@@ -139,7 +144,12 @@ class BundleResult:
 
     def to_message(self) -> dict[str, Any]:
         """Return the JSON-ready message."""
-        return {"v": VERSION, "bundle": self.bundle, "run": asdict(self.run), "outcomes": [asdict(o) for o in self.outcomes]}
+        return {
+            "v": VERSION,
+            "bundle": self.bundle,
+            "run": asdict(self.run),
+            "outcomes": [asdict(o) for o in self.outcomes],
+        }
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Self:
@@ -151,7 +161,7 @@ class BundleResult:
                 run=_run(message["run"]),
                 outcomes=tuple(_outcome(o) for o in message["outcomes"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except _WRONG_SHAPE as error:
             raise UnreadableMessage(f"result: {error!r}") from error
 
 
@@ -174,7 +184,7 @@ class Started:
         try:
             jobs = tuple((str(i), int(a)) for i, a in message["jobs"])
             return cls(bundle=str(message["bundle"]), run=_run(message["run"]), jobs=jobs)
-        except (KeyError, TypeError, ValueError) as error:
+        except _WRONG_SHAPE as error:
             raise UnreadableMessage(f"started: {error!r}") from error
 
 
@@ -208,7 +218,7 @@ class Heartbeat:
                 models=tuple(str(m) for m in message["models"]),
                 sent=float(message["sent"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except _WRONG_SHAPE as error:
             raise UnreadableMessage(f"heartbeat: {error!r}") from error
 
 

@@ -5,7 +5,7 @@ import socket
 import time
 from typing import Any
 
-from celery import bootsteps
+from celery import Celery, bootsteps
 
 from workers import topology
 from workers.config import model_store_dir
@@ -19,7 +19,14 @@ logger = logging.getLogger(__name__)
 INTERVAL_SECONDS = 5.0
 
 
-class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
+def served_pools(app: Celery) -> tuple[str, ...]:
+    """Return the pools whose queues this worker was started with (`-Q inference.cpu`: cpu)."""
+    return tuple(
+        sorted(q.removeprefix("inference.") for q in app.amqp.queues.consume_from if q.startswith("inference."))
+    )
+
+
+class HeartbeatStep(bootsteps.StartStopStep):
     """A timer in the worker's parent process (which never touches XGBoost or CUDA)."""
 
     requires = {"celery.worker.consumer.tasks:Tasks"}
@@ -44,8 +51,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
     shutdown = stop
 
     def _send(self, consumer: Any) -> None:
-        queues = consumer.app.amqp.queues.consume_from
-        pools = tuple(sorted(q.removeprefix("inference.") for q in queues if q.startswith("inference.")))
+        pools = served_pools(consumer.app)
         releases = self._store.snapshot().releases
         heartbeat = Heartbeat(
             worker=consumer.hostname,
@@ -63,7 +69,11 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         )
         try:
             self._publisher.send(
-                HEARTBEAT, heartbeat.to_message(), exchange=topology.RESULTS, routing_key="heartbeat", about=heartbeat.worker
+                HEARTBEAT,
+                heartbeat.to_message(),
+                exchange=topology.RESULTS,
+                routing_key="heartbeat",
+                about=heartbeat.worker,
             )
         except Exception:
             logger.warning("heartbeat not sent, trying again in %s s", INTERVAL_SECONDS, exc_info=True)

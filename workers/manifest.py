@@ -1,14 +1,23 @@
 """The manifest: one YAML file that says everything about one version of a model (the serving template)."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from yaml.reader import ReaderError
 
 TEMPLATE = 1
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
+# One line; the pattern also keeps out lone surrogates, which no JSON answer could carry.
+Text = Annotated[str, Field(pattern=r"^\P{Cc}{1,200}$")]
+# `version: 1` is a number in YAML; a folder's name is text.
+Version = Annotated[
+    str,
+    Field(pattern=r"^[1-9][0-9]{0,8}$"),
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+]
+FLOAT32_MAX = 3.4028234663852886e38
 # What V2 calls a type, for each type of a column.
 DATATYPES = {"float": "FP32", "int": "INT64"}
 
@@ -30,7 +39,7 @@ class Part(BaseModel):
 class Artifact(Part):
     """The model file beside the manifest and its digest, verified before every load."""
 
-    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @model_validator(mode="after")
@@ -41,9 +50,9 @@ class Artifact(Part):
 
 
 class Column(Part):
-    """One input column. `range` is inclusive; a value outside is refused at the door, as is a missing one unless declared."""
+    """One input column. Refused at the door: a value outside `range` (inclusive), a missing one unless declared."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Text
     type: Literal["float", "int"] = "float"
     range: tuple[float, float] | None = None
     missing: bool = False
@@ -52,8 +61,8 @@ class Column(Part):
     def _range_is_ordered(self) -> Self:
         if self.range is not None:
             low, high = self.range
-            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-                raise ValueError("range is [lowest, highest], both finite")
+            if not -FLOAT32_MAX <= low <= high <= FLOAT32_MAX:
+                raise ValueError("range is [lowest, highest], both finite float32 numbers")
         return self
 
 
@@ -69,7 +78,7 @@ class Output(Part):
     """What the numbers mean. `binary`: probability of the second label; `multiclass`: one probability a label."""
 
     kind: Literal["binary", "multiclass", "regression"]
-    labels: tuple[str, ...] = ()
+    labels: tuple[Text, ...] = ()
 
     @model_validator(mode="after")
     def _labels_fit_the_kind(self) -> Self:
@@ -77,7 +86,9 @@ class Output(Part):
         if len(set(self.labels)) != n:
             raise ValueError("labels must differ from one another")
         if not {"binary": n == 2, "multiclass": n > 2, "regression": n == 0}[self.kind]:
-            raise ValueError(f"{self.kind} doesn't go with {n} labels (binary: 2, multiclass: 3 or more, regression: 0)")
+            raise ValueError(
+                f"{self.kind} doesn't go with {n} labels (binary: 2, multiclass: 3 or more, regression: 0)"
+            )
         return self
 
     @property
@@ -111,8 +122,8 @@ class Manifest(Part):
 
     template: Literal[1]
     model: Name
-    version: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
-    description: str = ""
+    version: Version
+    description: Annotated[str, Field(pattern=r"^[^\x00]*$")] = ""
     runtime: Literal["xgboost"]
     pool: Literal["cpu", "gpu"] = "cpu"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -134,20 +145,9 @@ class Manifest(Part):
 
 def read_manifest(path: Path) -> Manifest:
     """Read and check one manifest. Raises ManifestError with the line at fault."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeated_keys(path, node)
-        data = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(path, 1, str(error)) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise ManifestError(path, mark.line + 1 if mark else 1, getattr(error, "problem", None) or str(error)) from error
+    node, data = _load(path)
     if not isinstance(data, dict):
         raise ManifestError(path, 1, "expected a mapping with template, model, version …")
-    if isinstance(data.get("version"), int) and not isinstance(data["version"], bool):
-        data["version"] = str(data["version"])
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
@@ -161,17 +161,57 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
-    if isinstance(node, yaml.MappingNode):
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no aliases, which can be endless or explode, and each key once, as text. Every error has its line."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases aren't read here", problem_mark=self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
-        for key, value in node.value:
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                raise yaml.MarkedYAMLError(problem="a key is plain text", problem_mark=key.start_mark)
             if key.value in seen:
-                raise ManifestError(path, key.start_mark.line + 1, f"{key.value}: given twice")
+                raise yaml.MarkedYAMLError(problem=f"{key.value}: given twice", problem_mark=key.start_mark)
             seen.add(key.value)
-            _refuse_repeated_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated_keys(path, item)
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:
+            # PyYAML raises whatever it stumbles upon for values such as `2020-99-99` or `!!int ""`.
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(problem=f"this is no {kind}: {error}", problem_mark=node.start_mark) from error
+
+
+def _load(path: Path) -> tuple[Any, Any]:
+    """Return the file as YAML nodes, which know their lines, and as data. Raises ManifestError."""
+    content = b""
+    try:
+        content = path.read_bytes()
+        loader = _Loader(content.decode())
+        node = loader.get_single_node()
+        return node, loader.construct_document(node) if node else None
+    except OSError as error:
+        raise ManifestError(path, 1, str(error)) from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ManifestError(path, line, f"not UTF-8: {error.reason}") from error
+    except ReaderError as error:
+        line = content.decode()[: error.position].count("\n") + 1
+        raise ManifestError(path, line, f"character #x{error.character:x}: {error.reason}") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ManifestError(path, mark.line + 1 if mark else 1, error.problem or str(error)) from error
+    except RecursionError as error:
+        raise ManifestError(path, 1, "nested too deeply") from error
 
 
 def _line(node: Any, location: tuple[int | str, ...]) -> int:

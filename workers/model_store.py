@@ -108,5 +108,7 @@ def _read(paths: list[Path]) -> Snapshot:
         except ManifestError as problem:
             problems.append(problem)
         else:
-            releases.setdefault(manifest.model, {})[manifest.version] = Release(manifest, path.parent, Schema(manifest.columns))
+            releases.setdefault(manifest.model, {})[manifest.version] = Release(
+                manifest, path.parent, Schema(manifest.columns)
+            )
     return Snapshot(releases, tuple(problems))

@@ -49,7 +49,9 @@ class Publisher:
                 self.close()
                 raise
 
-    def send_again(self, task: str, message: Mapping[str, Any], *, exchange: str, routing_key: str, about: str = "") -> None:
+    def send_again(
+        self, task: str, message: Mapping[str, Any], *, exchange: str, routing_key: str, about: str = ""
+    ) -> None:
         """`send`, with one more try on a fresh connection: an idle connection may have died unseen."""
         try:
             self.send(task, message, exchange=exchange, routing_key=routing_key, about=about)

@@ -55,6 +55,7 @@ class Schema:
                 reason = f"expected a whole number of at most {EXACT_INTEGERS:,} in size, got {values[row, column]:g}"
             else:
                 low, high = self._low[column], self._high[column]
-                reason = f"{values[row, column]:g} is outside the range {low:g} to {high:g}"
+                # Nine digits tell any two float32 apart.
+                reason = f"{values[row, column]:.9g} is outside the range {low:g} to {high:g}"
             faults.append(CellFault(int(row), int(column), reason))
         return faults

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from celery import Task
+from celery.signals import worker_process_init
 
 from workers import topology
 from workers.app import app
@@ -29,6 +30,7 @@ from workers.contract import (
     Started,
 )
 from workers.failpoints import failpoint
+from workers.heartbeat import served_pools
 from workers.loaded_models import LoadedModels, ModelUnavailable
 from workers.model_store import ModelStore, Release
 from workers.outputs import encode_tensors, named_outputs
@@ -40,16 +42,33 @@ logger = logging.getLogger(__name__)
 # A bundle that runs longer than this is announced, so that people see `running`; most never are.
 ANNOUNCE_AFTER_SECONDS = 0.25
 
-_models = LoadedModels(ModelStore(model_store_dir()))
+_store = ModelStore(model_store_dir())
+_models = LoadedModels(_store)
 # Used after the fork only: it opens its connection on first use.
 _publisher = Publisher(app)
+
+
+@worker_process_init.connect
+def preload(**kwargs: Any) -> None:
+    """Load what this child's pools serve before its first bundle; after the fork, as XGBoost needs it."""
+    pools = served_pools(app)
+    for versions in _store.snapshot().releases.values():
+        for release in versions.values():
+            manifest = release.manifest
+            if manifest.pool in pools:
+                try:
+                    _models.get(manifest.model, manifest.version, manifest.artifact.sha256)
+                except ModelUnavailable as error:
+                    logger.warning("cannot serve %s; the others are served", error)
 
 
 @app.task(name=INFER, bind=True)
 def infer(task: Task, message: Mapping[str, Any]) -> None:
     """Run one bundle. Raises UnreadableMessage (dead-lettered by the broker) for a message of another shape."""
     bundle = Bundle.from_message(message)
-    run = Run(worker=f"{task.request.hostname}/{os.getpid()}", host=socket.gethostname(), device="", started=time.time())
+    run = Run(
+        worker=f"{task.request.hostname}/{os.getpid()}", host=socket.gethostname(), device="", started=time.time()
+    )
     announcement = threading.Timer(ANNOUNCE_AFTER_SECONDS, _announce, (bundle, run))
     announcement.daemon = True
     announcement.start()
@@ -131,7 +150,11 @@ def _announce(bundle: Bundle, run: Run) -> None:
     started = Started(bundle=bundle.id, run=run, jobs=tuple((job.id, job.attempt) for job in bundle.jobs))
     try:
         _publisher.send(
-            STARTED, started.to_message(), exchange=topology.RESULTS, routing_key=f"started.{bundle.model}", about=bundle.id
+            STARTED,
+            started.to_message(),
+            exchange=topology.RESULTS,
+            routing_key=f"started.{bundle.model}",
+            about=bundle.id,
         )
     except Exception:
         # Only for the eye: the result is what counts.

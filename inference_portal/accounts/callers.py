@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from typing import cast
 
 from cachetools import TTLCache
 from django.conf import settings
@@ -59,7 +60,7 @@ def caller_from_key(key: str) -> Caller | None:
 
 def _look_up(key: str) -> Caller | None:
     try:
-        found = ApiKey.objects.get_from_key(key)
+        found = cast(ApiKey, ApiKey.objects.get_from_key(key))
     except ApiKey.DoesNotExist:
         return None
     if found.has_expired:

@@ -9,6 +9,13 @@ from inference_portal.accounts.callers import Caller, caller_from_key, caller_fr
 from inference_portal.accounts.models import Role, User
 
 
+def caller_of(request: Request) -> Caller:
+    """Return who is asking. Raises NotAuthenticated."""
+    if not isinstance(request.user, Caller):
+        raise exceptions.NotAuthenticated("Send 'Authorization: Bearer <api key>', or log in.")
+    return request.user
+
+
 class KeyAuthentication(authentication.BaseAuthentication):
     """`Authorization: Bearer <api key>`."""
 
@@ -47,9 +54,8 @@ class RolePermission(permissions.BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Tell whether the caller's role allows the method. Raises NotAuthenticated, PermissionDenied."""
-        if not isinstance(request.user, Caller):
-            raise exceptions.NotAuthenticated("Send 'Authorization: Bearer <api key>', or log in.")
+        role = caller_of(request).role
         required = Role.VIEWER if request.method in permissions.SAFE_METHODS else Role.SUBMITTER
-        if not request.user.role.allows(required):
-            raise exceptions.PermissionDenied(f"This needs the role '{required}', yours is '{request.user.role}'.")
+        if not role.allows(required):
+            raise exceptions.PermissionDenied(f"This needs the role '{required}', yours is '{role}'.")
         return True

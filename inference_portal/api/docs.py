@@ -23,12 +23,11 @@ class DocsView(SpectacularSwaggerView):
 
     permission_classes = [RolePermission]
 
-    def handle_exception(self, error: Exception) -> HttpResponse:
+    def handle_exception(self, error: Exception) -> Any:
         """Send people to the login page, and answer programs with a problem."""
         if isinstance(error, NotAuthenticated) and "text/html" in self.request.headers.get("Accept", ""):
             return redirect_to_login(self.request.get_full_path())
-        response: HttpResponse = super().handle_exception(error)
-        return response
+        return super().handle_exception(error)
 
 
 def problem_page(request: HttpRequest, slug: str) -> HttpResponse:

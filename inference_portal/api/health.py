@@ -1,6 +1,6 @@
 """For load balancers and supervisors: is the process alive, can it work, what is missing."""
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from inference_portal.jobs.models import Worker

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.utils.cache import patch_vary_headers
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.api import answers, prefer, schemas
+from inference_portal.api.auth import caller_of
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.services import job_accept, job_new
@@ -49,7 +50,7 @@ class InferView(APIView):
                 raise Unavailable(f"The header {header} is not available yet, leave it out.")
         release = model_store().get(model, version)
         decoded = json_body.decode(release, read_json_body(request), settings.MAX_REQUEST_ROWS)
-        return self.answer(request.user, release, decoded)
+        return self.answer(caller_of(request), release, decoded)
 
     def answer(self, caller: Caller, release: Release, decoded: Decoded) -> HttpResponse:
         """Accept the job and wait for it as long as was asked for. Raises Problem."""
@@ -71,7 +72,7 @@ class InferView(APIView):
         raise answers.wait_expired(job)
 
     def _take_place(self, stack: ExitStack, job: Job) -> Waiter | None:
-        """Begin to wait before the job exists, so that its end can't be missed. None: don't wait, answer 202 at once."""
+        """Begin to wait before the job exists, so that its end can't be missed. None: answer 202 at once."""
         try:
             return stack.enter_context(hub.place(job.id))
         except NoPlace:
@@ -79,7 +80,7 @@ class InferView(APIView):
                 return None
             raise Problem("no-place-to-wait", "All places for waiting are taken.") from None
 
-    def finalize_response(self, request: HttpRequest, response: Any, *args: Any, **kwargs: Any) -> Any:
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the headers that every answer of this endpoint carries, errors too."""
         response = super().finalize_response(request, response, *args, **kwargs)
         patch_vary_headers(response, ["Prefer"])

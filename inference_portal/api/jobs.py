@@ -14,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inference_portal.api import answers, schemas
+from inference_portal.api.auth import caller_of
 from inference_portal.api.infer import read_json_body
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Attempt, Job, JobQuerySet
@@ -24,7 +25,16 @@ from workers.formats import Decoded, Fault, Invalid, json_body, json_instances, 
 from workers.model_store import Release
 
 FIELDS = {"model", "version", "inputs", "rows"}
-UNBUILT_FIELDS = {"input_uri", "priority", "ttl_seconds", "ordering_key", "webhook", "sink", "idempotency_key", "labels"}
+UNBUILT_FIELDS = {
+    "input_uri",
+    "priority",
+    "ttl_seconds",
+    "ordering_key",
+    "webhook",
+    "sink",
+    "idempotency_key",
+    "labels",
+}
 
 
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):
@@ -38,7 +48,7 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
 class JobSerializer(serializers.ModelSerializer[Job]):
     """A job without its payload."""
 
-    team = serializers.SlugRelatedField("name", read_only=True)
+    team = serializers.CharField(source="team.name", read_only=True)
     error = serializers.SerializerMethodField()
     status_path = serializers.SerializerMethodField()
     result_path = serializers.SerializerMethodField()
@@ -104,7 +114,7 @@ class JobListView(generics.ListAPIView[Job]):
 
     def get_queryset(self) -> JobQuerySet:
         """Return the jobs that exist for the caller."""
-        return Job.objects.visible_to(self.request.user).without_payload().select_related("team")  # type: ignore[arg-type]
+        return Job.objects.visible_to(caller_of(self.request)).without_payload().select_related("team")
 
     @extend_schema(**schemas.JOB_CREATE)
     def post(self, request: Request) -> HttpResponse:
@@ -116,7 +126,7 @@ class JobListView(generics.ListAPIView[Job]):
         if unknown := sorted(data.keys() - FIELDS):
             raise Invalid(*(Fault(f"/{name}", "there is no such field") for name in unknown))
         release = _release(data)
-        job = job_new(caller=request.user, release=release, decoded=_decode(release, data))
+        job = job_new(caller=caller_of(request), release=release, decoded=_decode(release, data))
         job_accept(job=job)
         response = answers.accepted(job)
         response["X-Inference-Id"] = str(job.id)
@@ -132,7 +142,7 @@ class JobView(generics.RetrieveAPIView[Job]):
 
     def get_queryset(self) -> JobQuerySet:
         """Return the jobs that exist for the caller."""
-        jobs = Job.objects.visible_to(self.request.user).without_payload()  # type: ignore[arg-type]
+        jobs = Job.objects.visible_to(caller_of(self.request)).without_payload()
         return jobs.select_related("team").prefetch_related("failed_attempts")
 
 
@@ -142,7 +152,7 @@ class JobCancelView(APIView):
     @extend_schema(**schemas.JOB_CANCEL)
     def post(self, request: Request, job_id: UUID) -> HttpResponse:
         """Cancel; what a worker still computes for it is thrown away."""
-        job = Job.objects.visible_to(request.user).without_payload().filter(id=job_id).first()
+        job = Job.objects.visible_to(caller_of(request)).without_payload().filter(id=job_id).first()
         if job is None:
             raise Problem("not-found", f"There is no job '{job_id}'.")
         if not job_cancel(job_id=job.id):

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from inference_portal.errors import Problem
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-_PREFERENCE = re.compile(rf"\s*({_TOKEN})(?:\s*=\s*({_TOKEN}|{_QUOTED})?)?((?:\s*;[^,]*)?)\s*(?:,|$)")
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED = r'"(?:[^"\\]|\\.)*+'
+# Possessive, so that no header makes them go back and try again. A comma inside quotes separates nothing, and quotes
+# that stay open take the rest.
+_ELEMENT = re.compile(rf'(?:[^,"]|{_QUOTED}(?:"|\\?$))++')
+_PREFERENCE = re.compile(rf'\s*+({_WORD})\s*+(?:=\s*+({_WORD}|{_QUOTED}")?+\s*+)?+(?:;|$)')
 
 ASYNC = "respond-async"
 UNBUILT = ("respond-async-proxy", "respond-async-container")
@@ -30,10 +33,7 @@ def parse(header: str | None, longest: float) -> Preference:
     """
     chosen: str | None = None
     wait: float | None = None
-    position = 0
-    text = header or ""
-    while position < len(text) and (match := _PREFERENCE.match(text, position)):
-        position = match.end()
+    for match in filter(None, map(_PREFERENCE.match, _ELEMENT.findall(header or ""))):
         name, value = match[1].lower(), (match[2] or "").strip('"')
         if name in (ASYNC, *UNBUILT) and chosen is None:
             chosen = name

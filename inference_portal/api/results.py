@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from inference_portal.api import answers, schemas
+from inference_portal.api.auth import caller_of
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.services import job_await
@@ -66,7 +67,11 @@ def find_job(request: Request, model: str, job_id: str | None) -> Job:
     if job_id is not None and header is not None and _uuid(header) != _uuid(job_id):
         raise Problem("malformed", f"X-Inference-Id '{header}' contradicts the path, which names '{job_id}'.")
     wanted = _uuid(job_id or header or "")
-    job = Job.objects.visible_to(request.user).defer("input").filter(id=wanted, model=model).first() if wanted else None
+    job = (
+        Job.objects.visible_to(caller_of(request)).defer("input").filter(id=wanted, model=model).first()
+        if wanted
+        else None
+    )
     if job is None:
         raise Problem("not-found", f"There is no job '{job_id or header}' of the model '{model}'.")
     return job

@@ -3,7 +3,8 @@
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, OpenApiTypes, inline_serializer
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, inline_serializer
 from rest_framework import serializers as s
 
 _ID = "0b0e7a52-6c1f-4b6e-9d1c-6f5f7d3a9c11"
@@ -58,7 +59,9 @@ def _json(description: str, name: str, value: dict[str, Any]) -> OpenApiResponse
 _DENIED = {401: _problem("no key, or one that doesn't work"), 403: _problem("the role doesn't allow it")}
 _UNKNOWN = {404: _problem("unknown, or of another team")}
 _WAIT = OpenApiParameter("wait", int, description="wait up to so many seconds for the end")
-_INFERENCE_ID = OpenApiParameter("X-Inference-Id", str, OpenApiParameter.HEADER, description="the id, instead of the path's")
+_INFERENCE_ID = OpenApiParameter(
+    "X-Inference-Id", str, OpenApiParameter.HEADER, description="the id, instead of the path's"
+)
 
 _V2_ANSWER = {
     "model_name": "wine",
@@ -127,7 +130,9 @@ RESULT: dict[str, Any] = {
 SERVER: dict[str, Any] = {
     "summary": "Server metadata",
     "auth": [],
-    "responses": {200: _json("the server", "server", {"name": "inference-portal", "version": "0.1.0", "extensions": []})},
+    "responses": {
+        200: _json("the server", "server", {"name": "inference-portal", "version": "0.1.0", "extensions": []})
+    },
 }
 LIVE: dict[str, Any] = {"summary": "Is the server alive?", "auth": [], "responses": {200: Live}}
 READY: dict[str, Any] = {
@@ -170,7 +175,9 @@ JOB_CREATE: dict[str, Any] = {
             "model": s.CharField(),
             "version": s.CharField(required=False),
             "inputs": s.ListField(child=s.DictField(), required=False, help_text="V2 tensors; or:"),
-            "rows": s.ListField(child=s.JSONField(), required=False, help_text="lists of numbers, or objects by column"),
+            "rows": s.ListField(
+                child=s.JSONField(), required=False, help_text="lists of numbers, or objects by column"
+            ),
         },
     ),
     "examples": [OpenApiExample("one wine", {"model": "wine", "rows": [_WINE]}, request_only=True)],

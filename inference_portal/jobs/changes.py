@@ -73,7 +73,9 @@ class PostgresChanges:
     def _connect(self) -> psycopg.Connection:
         parameters = connections["default"].get_connection_params()
         keep = ("host", "port", "dbname", "user", "password", "sslmode", "sslrootcert")
-        opened = psycopg.connect(**{k: v for k, v in parameters.items() if k in keep}, autocommit=True, connect_timeout=5)
+        opened = psycopg.connect(
+            **{k: v for k, v in parameters.items() if k in keep}, autocommit=True, connect_timeout=5
+        )
         opened.execute(f"LISTEN {self._channel}")
         return opened
 

@@ -125,9 +125,9 @@ class Dispatcher:
         )
         failpoint("dispatcher.after_publish")
         now = timezone.now()
-        Job.objects.filter(id__in=claimed.ids, bundle=claimed.bundle, state__in=IN_FLIGHT, lease_until__isnull=False).update(
-            sent_at=now, lease_until=now + lease(claimed.model, claimed.version)
-        )
+        Job.objects.filter(
+            id__in=claimed.ids, bundle=claimed.bundle, state__in=IN_FLIGHT, lease_until__isnull=False
+        ).update(sent_at=now, lease_until=now + lease(claimed.model, claimed.version))
 
 
 class Room:
@@ -152,7 +152,8 @@ class Room:
             .values_list("pool", "bundles")
         )
         room = {
-            pool: BUNDLES_PER_PROCESS * max(1, self._processes[pool]) - under_way.get(pool, 0) for pool in topology.POOLS
+            pool: BUNDLES_PER_PROCESS * max(1, self._processes[pool]) - under_way.get(pool, 0)
+            for pool in topology.POOLS
         }
         return {pool: free for pool, free in room.items() if free > 0}
 
@@ -201,9 +202,7 @@ def pack(due: list[tuple[str, str, str, str, UUID, int, int]], room: dict[str, i
             items = filling[release] = []
             full[release].append(items)
         items.append(JobItem(str(job_id), attempt, rows))
-    return [
-        Claim(uuid4(), *release, jobs=tuple(items)) for release, bundles in full.items() for items in bundles
-    ]
+    return [Claim(uuid4(), *release, jobs=tuple(items)) for release, bundles in full.items() for items in bundles]
 
 
 def release_claim(claimed: Claim) -> None:

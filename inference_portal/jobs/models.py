@@ -119,7 +119,12 @@ class Job(models.Model):
             ended = {"finished_at": self.finished_at, "code": "" if self.finished_at is None else self.state}
             attempts.append(
                 Attempt(
-                    job=self, number=self.attempt, worker=self.worker, device=self.device, started_at=self.started_at, **ended
+                    job=self,
+                    number=self.attempt,
+                    worker=self.worker,
+                    device=self.device,
+                    started_at=self.started_at,
+                    **ended,
                 )
             )
         return attempts

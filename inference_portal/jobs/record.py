@@ -3,6 +3,7 @@
 import random
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -45,16 +46,27 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
         return False
     decision = decide(failure.code, attempt, _policy(job["model"], job["version"]), random.random())  # noqa: S311
     now = timezone.now()
-    fields = {
+    fields: dict[str, Any] = {
         "worker": run.worker if run else "",
         "device": run.device if run else "",
         "started_at": _time(run.started) if run else None,
     }
-    error = {"error_code": failure.code, "error_message": failure.message}
+    error: dict[str, Any] = {"error_code": failure.code, "error_message": failure.message}
     if decision.event is Event.RETRY:
-        again = {"not_before": now + timedelta(seconds=decision.delay), "lease_until": None, "bundle": None, "sent_at": None}
+        again: dict[str, Any] = {
+            "not_before": now + timedelta(seconds=decision.delay),
+            "lease_until": None,
+            "bundle": None,
+            "sent_at": None,
+        }
         changed = job_transition(
-            job_id=job_id, event=Event.RETRY, attempt=attempt, **error, **again, started_at=None, next_attempt=attempt + 1
+            job_id=job_id,
+            event=Event.RETRY,
+            attempt=attempt,
+            **error,
+            **again,
+            started_at=None,
+            next_attempt=attempt + 1,
         )
     else:
         changed = job_transition(job_id=job_id, event=decision.event, attempt=attempt, **fields, **error)
@@ -127,7 +139,7 @@ def _succeed(run: Run, outcomes: list[Outcome]) -> list[UUID]:
     postgres = connection.vendor == "postgresql"
     row = "(%s::uuid, %s::smallint, %s::bytea)" if postgres else "(%s, %s, %s)"
     states = sorted(sources(Event.SUCCEED))
-    values: list[object] = []
+    values: list[Any] = []
     for outcome in outcomes:
         job_id = UUID(outcome.id)
         values += [job_id if postgres else job_id.hex, outcome.attempt, (outcome.outputs or "").encode()]

@@ -52,5 +52,9 @@ def _unclaim(job_id: UUID, attempt: int) -> int:
 
 
 def _failure(restarted: bool) -> Failure:
-    text = "the system was restarted meanwhile" if restarted else "no result came in time: the worker or its message was lost"
+    text = (
+        "the system was restarted meanwhile"
+        if restarted
+        else "no result came in time: the worker or its message was lost"
+    )
     return Failure(ErrorCode.LEASE_EXPIRED, text)

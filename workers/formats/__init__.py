@@ -101,7 +101,7 @@ def numbers(values: list[Any], locate_index: Any) -> npt.NDArray[np.float64]:
 
 
 def to_matrix(schema: Schema, rows: list[list[Any]], locate: Locate) -> Matrix:
-    """Turn rows of JSON values (each as wide as the schema) into the internal matrix. Raises Invalid with row and column."""
+    """Turn rows of JSON values, each as wide as the schema, into the internal matrix. Raises Invalid with the cell."""
     width = len(schema.names)
 
     def where(i: int, reason: str) -> tuple[str, str]:
@@ -115,9 +115,7 @@ def to_matrix(schema: Schema, rows: list[list[Any]], locate: Locate) -> Matrix:
 def checked(schema: Schema, values: npt.NDArray[np.float64], locate: Locate) -> Matrix:
     """Return the values as the internal matrix. Raises Invalid for what the signature doesn't allow."""
     if faults := schema.faults(values):
-        raise Invalid(
-            *(Fault(locate(f.row, f.column), cell_detail(schema, f.row, f.column, f.reason)) for f in faults)
-        )
+        raise Invalid(*(Fault(locate(f.row, f.column), cell_detail(schema, f.row, f.column, f.reason)) for f in faults))
     return np.ascontiguousarray(values, dtype="<f4")
 
 

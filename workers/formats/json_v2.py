@@ -4,6 +4,7 @@ Two ways to send a table: one tensor a column, matched by name, shape [rows] or 
 shape [rows, columns] with the columns in signature order.
 """
 
+import re
 from math import prod
 from typing import Any
 
@@ -25,11 +26,13 @@ from workers.formats import (
 )
 from workers.manifest import DATATYPES, Manifest
 from workers.model_store import Release
-from workers.schema import Schema
+from workers.schema import MAX_FAULTS, Schema
 
 NAME = "v2"
 FLOATS = {"FP32", "FP64"}
 INTEGERS = {f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
+# Without NUL and lone surrogates, which PostgreSQL doesn't store.
+_ID = re.compile(r"[^\0\ud800-\udfff]{0,255}")
 
 
 def decode(release: Release, data: dict[str, Any], max_rows: int) -> Decoded:
@@ -83,11 +86,11 @@ class _Tensor:
         faults = []
         if not isinstance(name, str):
             faults.append(Fault(f"{self.pointer}/name", "expected text"))
-        if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
-            faults.append(Fault(f"{self.pointer}/shape", "expected a list of whole numbers"))
+        if not isinstance(shape, list) or len(shape) > 2 or not all(type(n) is int and 0 <= n < 2**63 for n in shape):
+            faults.append(Fault(f"{self.pointer}/shape", "expected a list of one or two whole numbers"))
         if not isinstance(datatype, str) or datatype not in FLOATS | INTEGERS:
             known = ", ".join(sorted(FLOATS | INTEGERS))
-            faults.append(Fault(f"{self.pointer}/datatype", f"expected a number type ({known}), got {datatype!r}"))
+            faults.append(Fault(f"{self.pointer}/datatype", f"expected a number type: {known}"))
         if not isinstance(tensor.get("data"), list):
             faults.append(Fault(f"{self.pointer}/data", "expected a list"))
         if faults:
@@ -96,14 +99,21 @@ class _Tensor:
         self.shape: list[int] = shape  # type: ignore[assignment]
         self.datatype: str = datatype  # type: ignore[assignment]
         self.data: list[Any] = tensor["data"]
+        self._nested = len(self.shape) == 2 and bool(self.data) and isinstance(self.data[0], list)
+
+    def locate(self, i: int) -> str:
+        """Return the pointer to the value number `i`."""
+        return f"{self.pointer}/data/" + ("{}/{}".format(*divmod(i, self.shape[1])) if self._nested else str(i))
 
     def values(self, where: Any) -> npt.NDArray[np.float64]:
         """Return the data, nested or flat, as a flat array of the tensor's size. `where` as for `formats.numbers`."""
         flat, shape = self.data, self.shape
-        if len(shape) == 2 and flat and isinstance(flat[0], list):
+        if self._nested:
             width = shape[1]
             if len(flat) != shape[0] or not all(isinstance(row, list) and len(row) == width for row in flat):
-                raise Invalid(Fault(f"{self.pointer}/data", f"expected {shape[0]} lists of {width} values, as the shape says"))
+                raise Invalid(
+                    Fault(f"{self.pointer}/data", f"expected {shape[0]} lists of {width} values, as the shape says")
+                )
             flat = [value for row in flat for value in row]
         if len(flat) != prod(shape):
             raise Invalid(
@@ -111,10 +121,10 @@ class _Tensor:
             )
         result = numbers(flat, where)
         if self.datatype in INTEGERS:
-            with np.errstate(invalid="ignore"):
-                wrong = np.flatnonzero(result != np.floor(result))
+            wrong = np.flatnonzero((result != np.floor(result)) & ~np.isnan(result))[:MAX_FAULTS]
             if len(wrong):
-                raise Invalid(Fault(*where(int(wrong[0]), f"expected a whole number, the datatype is {self.datatype}")))
+                reason = f"expected a whole number, the datatype is {self.datatype}"
+                raise Invalid(*(Fault(*where(int(i), reason)) for i in wrong))
         return result
 
 
@@ -122,16 +132,13 @@ def _whole_table(schema: Schema, tensor: _Tensor) -> Matrix:
     width = len(schema.names)
     if len(tensor.shape) != 2 or tensor.shape[1] != width:
         raise Invalid(Fault(f"{tensor.pointer}/shape", f"expected [rows, {width}], got {tensor.shape}"))
-    nested = bool(tensor.data) and isinstance(tensor.data[0], list)
-
-    def locate(row: int, column: int) -> str:
-        return f"{tensor.pointer}/data/{row}/{column}" if nested else f"{tensor.pointer}/data/{row * width + column}"
 
     def where(i: int, reason: str) -> tuple[str, str]:
-        row, column = divmod(i, width)
-        return locate(row, column), cell_detail(schema, row, column, reason)
+        return tensor.locate(i), cell_detail(schema, *divmod(i, width), reason)
 
-    return checked(schema, tensor.values(where).reshape(-1, width), locate)
+    return checked(
+        schema, tensor.values(where).reshape(-1, width), lambda row, column: tensor.locate(row * width + column)
+    )
 
 
 def _columns(schema: Schema, tensors: list[_Tensor]) -> Matrix:
@@ -151,27 +158,27 @@ def _columns(schema: Schema, tensors: list[_Tensor]) -> Matrix:
     sent = {tensor.name for tensor in tensors}
     faults += [Fault("/inputs", f"column '{name}' is missing") for name in schema.names if name not in sent]
     if faults:
-        raise Invalid(*faults[:20])
+        raise Invalid(*faults[:MAX_FAULTS])
     values = np.empty((rows, len(schema.names)), dtype=np.float64)
     for column, tensor in by_column.items():
 
         def where(i: int, reason: str, column: int = column, tensor: _Tensor = tensor) -> tuple[str, str]:
-            return f"{tensor.pointer}/data/{i}", cell_detail(schema, i, column, reason)
+            return tensor.locate(i), cell_detail(schema, i, column, reason)
 
         values[:, column] = tensor.values(where)
-    return checked(schema, values, lambda row, column: f"{by_column[column].pointer}/data/{row}")
+    return checked(schema, values, lambda row, column: by_column[column].locate(row))
 
 
 def _id(data: dict[str, Any]) -> str | None:
     request_id = data.get("id")
-    if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= 255):
+    if request_id is not None and not (isinstance(request_id, str) and _ID.fullmatch(request_id)):
         raise Invalid(Fault("/id", "expected text of at most 255 characters"))
     return request_id
 
 
 def _outputs(manifest: Manifest, data: dict[str, Any]) -> tuple[str, ...] | None:
     wanted = data.get("outputs")
-    if not wanted:
+    if wanted is None or wanted == []:
         return None
     known = [t.name for t in manifest.output.tensors]
     if not isinstance(wanted, list):
@@ -182,5 +189,5 @@ def _outputs(manifest: Manifest, data: dict[str, Any]) -> tuple[str, ...] | None
         if not isinstance(o, dict) or o.get("name") not in known
     ]
     if faults:
-        raise Invalid(*faults[:20])
+        raise Invalid(*faults[:MAX_FAULTS])
     return tuple(dict.fromkeys(o["name"] for o in wanted))

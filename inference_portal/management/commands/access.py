@@ -24,7 +24,10 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True)
         actions.add_parser("list", help="teams with their users and keys")
         actions.add_parser("add-team", help="a new team").add_argument("name")
-        for action, help_text in (("add-user", "a person; the password is asked for, or read from a pipe"), ("add-key", "a program; the key is printed once")):
+        for action, help_text in (
+            ("add-user", "a person; the password is asked for, or read from a pipe"),
+            ("add-key", "a program; the key is printed once"),
+        ):
             add = actions.add_parser(action, help=help_text)
             add.add_argument("name")
             add.add_argument("--team", required=True)

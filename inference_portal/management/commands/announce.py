@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from inference_portal.jobs.models import Worker
 from workers.config import broker_is_embedded
 
 PATIENCE_SECONDS = 120.0
@@ -50,22 +51,23 @@ class Command(BaseCommand):
         """Print the banner. Raises CommandError when the system isn't ready in time."""
         env_file: Path = settings.RUN_DIR / "demo.env"
         demo = dict(line.split("=", 1) for line in env_file.read_text().splitlines())
-        request = urllib.request.Request(
-            f"{demo['PORTAL_URL']}/v2/models/wine/ready", headers={"Authorization": f"Bearer {demo['PORTAL_API_KEY']}"}
-        )
         end = time.monotonic() + PATIENCE_SECONDS
-        while not _answers(request):
+        while not (Worker.objects.alive().exists() and _answers(f"{demo['PORTAL_URL']}/v2/health/ready")):
             if time.monotonic() > end:
                 raise CommandError(f"Not ready after {PATIENCE_SECONDS:.0f} s; look into {settings.RUN_DIR / 'logs'}.")
             time.sleep(0.2)
-        flower = "" if broker_is_embedded() else f"\n    Flower     http://127.0.0.1:{os.environ['FLOWER_PORT']}/ (same login)"
+        flower = (
+            ""
+            if broker_is_embedded()
+            else f"\n    Flower     http://127.0.0.1:{os.environ['FLOWER_PORT']}/ (same login)"
+        )
         body = json.dumps({"instances": [WINE]})
         self.stdout.write(BANNER.format(**demo, env=env_file, logs=settings.RUN_DIR / "logs", flower=flower, body=body))
 
 
-def _answers(request: urllib.request.Request) -> bool:
+def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310 (our own portal)
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 (our own portal)
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -1,0 +1,65 @@
+# Everything is set up on first use; nothing is installed outside this folder.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# The full stack's services; local ones by default.
+DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/inference
+BROKER_URL ?= amqp://guest:guest@127.0.0.1:5672//
+
+.PHONY: help run run-stack test test-unit lint format bench train lock secrets clean
+
+help:  ## What can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+run: .venv/run  ## Run the whole system on SQLite and a folder (PORT=8000)
+	@$(BIN)/python manage.py up
+
+run-stack: export DATABASE_URL := $(DATABASE_URL)
+run-stack: export BROKER_URL := $(BROKER_URL)
+run-stack: .venv/run  ## Run the whole system on PostgreSQL and RabbitMQ, with Flower
+	@DJANGO_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))') $(BIN)/python manage.py up
+
+test: .venv/dev  ## All tests
+	$(BIN)/python -m pytest
+
+test-unit: .venv/dev  ## Only what needs no service
+	$(BIN)/python -m pytest tests/unit
+
+lint: .venv/dev  ## Style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev  ## Apply the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev  ## Measure the full stack under load (SECONDS=30)
+	$(BIN)/python -m bench.load
+
+train: .venv/dev  ## Train the example models again
+	$(BIN)/python -m models_store.train breast_cancer/1 wine/1
+
+lock: .venv/dev  ## Pin what pyproject.toml asks for
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra cpu -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra gpu -c requirements.txt -o requirements-gpu.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra cpu --group dev -c requirements.txt -o requirements-dev.txt
+
+secrets: .venv/run  ## Make the secrets that compose.yaml needs
+	$(BIN)/python deploy/make_secrets.py
+
+clean:  ## Forget what ran here (jobs of the embedded system too)
+	rm -rf .run
+
+.venv/run: requirements.txt
+	@echo "Setting up: installing the pinned packages into .venv (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/dev: requirements-dev.txt
+	@echo "Setting up: installing the pinned packages into .venv (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@ .venv/run

@@ -1,0 +1,37 @@
+"""The first page: what happened lately, and who is at work."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Count
+from django.utils import timezone
+
+from inference_portal.accounts.callers import Caller
+from inference_portal.accounts.models import Role
+from inference_portal.console.job_rows import job_row
+from inference_portal.console.state_labels import state_label
+from inference_portal.jobs.models import Job, Worker
+from inference_portal.jobs.states import State
+from inference_portal.store import model_store
+
+LATELY = timedelta(hours=24)
+LAST_JOBS = 10
+
+
+def context(caller: Caller) -> dict[str, Any]:
+    """Return what the dashboard shows to this caller."""
+    jobs = Job.objects.visible_to(caller)
+    lately = jobs.filter(accepted_at__gte=timezone.now() - LATELY).order_by()
+    counts = dict(lately.values_list("state").annotate(Count("id")))
+    newest = jobs.without_payload().select_related("team").order_by("-accepted_at")
+    workers = list(Worker.objects.alive())
+    return {
+        "counts": [{"state": s.value, "label": state_label(s), "count": counts.get(s, 0)} for s in State],
+        "jobs": [job_row(job) for job in newest[:LAST_JOBS]],
+        "shows_team": caller.sees_all_teams,
+        "may_submit": caller.role.allows(Role.SUBMITTER),
+        "workers": len(workers),
+        "processes": sum(worker.processes for worker in workers),
+        "models": sum(map(len, model_store().snapshot().releases.values())),
+        "problems": len(model_store().snapshot().problems),
+    }

@@ -1,0 +1,52 @@
+"""The sidebar and the badge beside it, for each role (named in settings.UNFOLD)."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+
+from inference_portal.accounts.models import Role
+from inference_portal.console.access import caller_of
+
+
+def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
+    """Return the groups of links that the role has a use for."""
+    caller = caller_of(request)
+    if caller is None:
+        return []
+    predict = [_item("New prediction", "add_circle", reverse("admin:predict"))]
+    groups = [
+        _group(
+            "Inference",
+            _item("Dashboard", "monitoring", reverse("admin:index")),
+            *(predict if caller.role.allows(Role.SUBMITTER) else []),
+            _item("Jobs", "list_alt", reverse("admin:jobs_job_changelist")),
+            _item("Models", "deployed_code", reverse("admin:models")),
+            _item("Workers", "memory", reverse("admin:jobs_worker_changelist")),
+        )
+    ]
+    if caller.role.allows(Role.OPERATOR):
+        groups.append(
+            _group(
+                "Access",
+                _item("Users", "person", reverse("admin:accounts_user_changelist")),
+                _item("Teams", "group", reverse("admin:accounts_team_changelist")),
+                _item("API keys", "key", reverse("admin:accounts_apikey_changelist")),
+            )
+        )
+    help_links = _group("Help", _item("API docs", "api", reverse("docs")), _item("Problem types", "help", "/problems/"))
+    return [*groups, help_links]
+
+
+def badge(request: HttpRequest) -> list[str] | None:
+    """Return the role as a label for the page's head, so that a missing button explains itself."""
+    caller = caller_of(request)
+    return None if caller is None else [caller.role.value, "info"]
+
+
+def _group(title: str, *items: dict[str, Any]) -> dict[str, Any]:
+    return {"title": title, "separator": True, "items": list(items)}
+
+
+def _item(title: str, icon: str, link: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": link}

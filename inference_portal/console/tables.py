@@ -1,0 +1,88 @@
+"""A job's input and result as tables of text; only their beginning, since both may be large."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from inference_portal.jobs.models import Job
+from inference_portal.store import model_store
+from workers.model_store import Release, UnknownModel
+
+MAX_ROWS = 50
+MAX_COLUMNS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The first rows and columns, and how many were left out."""
+
+    headers: list[str]
+    rows: list[list[str]]
+    more_rows: int = 0
+    more_columns: int = 0
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The only row as names and values; empty when there are several rows."""
+        return list(zip(self.headers, self.rows[0], strict=True)) if len(self.rows) == 1 else []
+
+
+def job_release(job: Job) -> Release | None:
+    """Return the release that the job was accepted for; None when the store has another file under its name, or none."""
+    try:
+        release = model_store().get(job.model, job.version)
+    except UnknownModel:
+        return None
+    return release if release.manifest.artifact.sha256 == job.sha256 else None
+
+
+def input_table(job: Job, release: Release | None) -> Table:
+    """Return the job's matrix; without its release the columns have only numbers."""
+    matrix = np.frombuffer(bytes(job.input), dtype="<f4").reshape(job.rows, -1)
+    columns = matrix.shape[1]
+    names = release.schema.names if release is not None else tuple(f"column {i}" for i in range(columns))
+    return Table(
+        headers=list(names[:MAX_COLUMNS]),
+        rows=[[number_text(value) for value in row[:MAX_COLUMNS]] for row in matrix[:MAX_ROWS]],
+        more_rows=max(0, job.rows - MAX_ROWS),
+        more_columns=max(0, columns - MAX_COLUMNS),
+    )
+
+
+def output_table(job: Job, release: Release | None) -> Table:
+    """Return the result with one column a value; the labels come first, as they are what one looks for."""
+    labels = release.manifest.output.labels if release is not None else ()
+    tensors = orjson.loads(bytes(job.result or b"[]"))
+    headers: list[str] = []
+    columns: list[list[str]] = []
+    for tensor in sorted(tensors, key=lambda tensor: tensor["datatype"] != "BYTES"):
+        width = tensor["shape"][1] if len(tensor["shape"]) > 1 else 1
+        for i in range(min(width, MAX_COLUMNS)):
+            headers.append(_output_name(tensor, width, i, labels))
+            columns.append([_output_text(value) for value in tensor["data"][i::width][:MAX_ROWS]])
+    return Table(
+        headers=headers, rows=[list(row) for row in zip(*columns, strict=True)], more_rows=max(0, job.rows - MAX_ROWS)
+    )
+
+
+def number_text(value: Any) -> str:
+    """Return the shortest text that is the same float32; "missing" for NaN."""
+    single = np.float32(value)
+    return "missing" if np.isnan(single) else str(single).removesuffix(".0")
+
+
+def _output_name(tensor: dict[str, Any], width: int, i: int, labels: tuple[str, ...]) -> str:
+    name: str = tensor["name"]
+    if tensor["datatype"] == "BYTES":
+        return name
+    if width == 1:
+        return f"{name} of {labels[1]}" if len(labels) == 2 else name
+    return f"{name} of {labels[i]}" if width == len(labels) else f"{name} {i}"
+
+
+def _output_text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

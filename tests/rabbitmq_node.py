@@ -1,0 +1,159 @@
+"""A RabbitMQ node of a test's own, which the test may stop, kill and start again."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+# Debian's wrapper in /usr/sbin switches to the user rabbitmq, who can't read a test's folder.
+SCRIPTS = "/usr/lib/rabbitmq/bin:/opt/rabbitmq/sbin"
+PATIENCE_SECONDS = 60.0
+
+
+class NodeError(RuntimeError):
+    """The node didn't start, or a command failed; the text holds what it printed."""
+
+
+def rabbitmq_is_installed() -> bool:
+    """Tell whether this machine has a RabbitMQ server."""
+    return _script("rabbitmq-server") is not None
+
+
+class RabbitMQNode:
+    """One node with its own name, ports, data and port mapper, all of it in `folder`.
+
+    `settings` are lines of rabbitmq.conf. Used as a context manager it runs inside the block, and nothing is left
+    afterwards; `stop` or `kill9`, then `start`, keep the data in between.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.port, self._dist_port, self._epmd_port = _free_ports(3)
+        self.name = f"test{self.port}@localhost"
+        self._settings = {"log.console.level": "warning", **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, user: str = "guest", password: str = "guest", vhost: str = "/") -> str:
+        """Return the address for one account."""
+        return f"amqp://{quote(user, '')}:{quote(password, '')}@127.0.0.1:{self.port}/{quote(vhost, '')}"
+
+    def start(self) -> None:
+        """Start the node and wait until it takes connections. Raises NodeError."""
+        server = _script("rabbitmq-server")
+        if server is None:
+            raise NodeError("rabbitmq-server is not installed")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "plugins").write_text("[].\n")
+        (self.folder / "rabbitmq.conf").write_text(
+            "".join(f"{name} = {value}\n" for name, value in {**self._settings, **self._listener()}.items())
+        )
+        with (self.folder / "output.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [server], env=self._environment(), stdout=output, stderr=output, start_new_session=True
+            )
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > end:
+                self.kill9()
+                raise NodeError(f"the node is not up:\n{(self.folder / 'output.log').read_text()[-4000:]}")
+            time.sleep(0.1)
+
+    def ctl(self, *args: str, check: bool = True) -> str:
+        """Run `rabbitmqctl` on this node and return what it printed. Raises NodeError."""
+        command = [str(_script("rabbitmqctl")), "--quiet", "--node", self.name, *args]
+        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        if check and done.returncode:
+            raise NodeError(f"rabbitmqctl {' '.join(args)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def stop(self) -> None:
+        """Stop the node in good order."""
+        self._end(signal.SIGTERM)
+
+    def kill9(self) -> None:
+        """Kill the node as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def __enter__(self) -> "RabbitMQNode":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        subprocess.run(["epmd", "-kill"], env=self._environment(), capture_output=True, check=False)
+
+    def _listener(self) -> dict[str, str]:
+        return {"listeners.tcp.default": f"127.0.0.1:{self.port}"}
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{SCRIPTS}:{os.environ['PATH']}",
+            "LANG": "C.UTF-8",
+            "HOME": str(self.folder),
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,
+            # The machine's port mapper stays out of it; ours ends with the node.
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+    def _answers(self) -> bool:
+        """A node answers a connection that speaks no AMQP with the protocol's header."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+                probe.sendall(b"HTTP/1.0")
+                return probe.recv(8).startswith(b"AMQP")
+        except OSError:
+            return False
+
+    def _end(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # The server's script is a shell with the virtual machine as its child: signal the whole session.
+        for wanted in (number, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, wanted)
+            except ProcessLookupError:
+                pass
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                continue
+        _wait_until_closed(self.port)
+
+
+def _wait_until_closed(port: int) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.05)
+
+
+def _script(name: str) -> str | None:
+    return shutil.which(name, path=SCRIPTS)
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

@@ -1,0 +1,146 @@
+"""PostgreSQL and RabbitMQ for the tests: those that run already, else own ones from the machine's programs.
+
+Run as root on Debian without them, they are installed. Where none of that works, the tests that need them are skipped
+with a loud reason, or fail when CI is set.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from tests.rabbitmq_node import RabbitMQNode, rabbitmq_is_installed
+from tests.stack import free_port, wait_for
+
+LOCAL_POSTGRES = "postgres://postgres@127.0.0.1:5432"
+
+
+def missing(what: str) -> None:
+    """Fail under CI, skip elsewhere, and say what to do."""
+    message = f"{what} is missing: start it, or install it (Debian: apt-get install postgresql rabbitmq-server)"
+    if os.environ.get("CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+@contextlib.contextmanager
+def postgres_server() -> Iterator[str]:
+    """Yield the address of a PostgreSQL server on which databases may be created, without a database name."""
+    if _answers(LOCAL_POSTGRES):
+        yield LOCAL_POSTGRES
+        return
+    programs = _postgres_programs()
+    if programs is None and _install("postgresql"):
+        programs = _postgres_programs()
+    if programs is None:
+        missing("PostgreSQL")
+    assert programs is not None
+    with _own_postgres(programs) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def rabbitmq_server() -> Iterator[RabbitMQNode]:
+    """Yield an own RabbitMQ node: tests make and remove virtual hosts, and must not meet anybody's messages."""
+    if not rabbitmq_is_installed() and not _install("rabbitmq-server"):
+        missing("RabbitMQ")
+    with tempfile.TemporaryDirectory(prefix="rabbitmq-") as folder, RabbitMQNode(Path(folder)) as node:
+        yield node
+
+
+@contextlib.contextmanager
+def database(server: str) -> Iterator[str]:
+    """Yield the address of a new, empty database; it is dropped afterwards."""
+    name = f"inference_test_{uuid4().hex[:12]}"
+    with psycopg.connect(_dsn(server), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    try:
+        yield f"{server}/{name}"
+    finally:
+        with psycopg.connect(_dsn(server), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextlib.contextmanager
+def virtual_host(node: RabbitMQNode) -> Iterator[str]:
+    """Yield the address of a new, empty virtual host; it is deleted afterwards."""
+    name = f"test-{uuid4().hex[:12]}"
+    node.ctl("add_vhost", name)
+    node.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+    try:
+        yield node.url("guest", "guest", name)
+    finally:
+        node.ctl("delete_vhost", name)
+
+
+def _dsn(server: str) -> str:
+    return f"{server}/postgres".replace("postgres://", "postgresql://", 1)
+
+
+def _answers(server: str) -> bool:
+    try:
+        psycopg.connect(_dsn(server), connect_timeout=3).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _postgres_programs() -> Path | None:
+    newest = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if newest:
+        return newest[-1].parent
+    found = shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+@contextlib.contextmanager
+def _own_postgres(programs: Path) -> Iterator[str]:
+    """Run a server of our own in a temporary folder; PostgreSQL refuses to run as root, so root becomes `postgres`."""
+    port = free_port()
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        if as_user:
+            shutil.chown(folder, "postgres", "postgres")
+        data = f"{folder}/data"
+        initdb = [*as_user, str(programs / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
+        subprocess.run(initdb, check=True, capture_output=True, cwd=folder)
+        options = ["-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder]
+        with open(f"{folder}/log", "wb") as log:
+            server = subprocess.Popen(
+                [*as_user, str(programs / "postgres"), *options], stdout=log, stderr=log, cwd=folder
+            )
+        url = f"postgres://postgres@127.0.0.1:{port}"
+        try:
+            wait_for(lambda: _answers(url), 30, lambda: Path(f"{folder}/log").read_text())
+            yield url
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _install(package: str) -> bool:
+    """Install a Debian package if that is possible here. Installing starts no service: the tests start their own."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        return False
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    policy = Path("/usr/sbin/policy-rc.d")
+    own_policy = not policy.exists()
+    if own_policy:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        print(f"installing {package} …", flush=True)
+        for command in (["apt-get", "-q", "update"], ["apt-get", "-q", "-y", "--no-install-recommends", "install", package]):
+            if subprocess.run(command, env=environment, check=False, capture_output=True).returncode != 0:
+                return False
+    finally:
+        if own_policy:
+            policy.unlink()
+    return True
