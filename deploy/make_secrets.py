@@ -64,7 +64,7 @@ def _publisher(name: str, *, writes: str) -> Account:
 
 
 def _monitor(name: str) -> Account:
-    """Flower: hears events and asks workers, through queues named by a UUID. It reaches no queue with work or results."""
+    """Flower: hears events and asks workers, through queues of its own. It reaches no queue with work."""
     own = (rf"celeryev\.{UUID}", rf"{UUID}\.reply\.celery\.pidbox")
     return Account(
         name,
@@ -107,7 +107,7 @@ class SecretFiles:
         return self.write(name, make())
 
     def write(self, name: str, text: str) -> str:
-        """Write a secret; its file is complete at once, and a container that runs keeps the old one until it restarts."""
+        """Write a secret in one step; a container that runs sees the old one until it is created anew."""
         path = self.folder / name
         print(f"{'replaced' if path.exists() else 'made    '} {path}")
         draft = self.folder / f".{name}"

@@ -70,13 +70,16 @@ MAX_REQUEST_ROWS = env.int("MAX_REQUEST_ROWS", 10_000)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
 # How long a message may be under way before the sweep sends its job again: the model's own time-out comes on top.
 LEASE_SECONDS = env.float("LEASE_SECONDS", 60.0)
+# How long a dispatcher may take from its claim to the broker's confirmation before another one may claim the job.
+CLAIM_SECONDS = env.float("CLAIM_SECONDS", 20.0)
 # How long a revoked API key may still work in a portal process that has just seen it.
 API_KEY_CACHE_SECONDS = env.float("API_KEY_CACHE_SECONDS", 5.0)
 
 INSTALLED_APPS = [
-    "unfold",
+    # By its plain configuration: Unfold's default one would replace our site with its own.
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "inference_portal.console.apps.PortalAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -126,6 +129,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
@@ -157,7 +161,16 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
 }
-UNFOLD: dict[str, Any] = {"SITE_TITLE": "Inference portal", "SITE_HEADER": "Inference portal"}
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Inference portal",
+    "SITE_HEADER": "Inference portal",
+    "SITE_SYMBOL": "bolt",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "/static/console/favicon.svg"}],
+    "SITE_URL": None,
+    "SHOW_VIEW_ON_SITE": False,
+    "ENVIRONMENT": "inference_portal.console.navigation.badge",
+    "SIDEBAR": {"navigation": "inference_portal.console.navigation.sidebar"},
+}
 
 LOGGING = {
     "version": 1,

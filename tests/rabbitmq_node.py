@@ -1,5 +1,6 @@
 """A RabbitMQ node of a test's own, which the test may stop, kill and start again."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -67,7 +68,9 @@ class RabbitMQNode:
     def ctl(self, *args: str, check: bool = True) -> str:
         """Run `rabbitmqctl` on this node and return what it printed. Raises NodeError."""
         command = [str(_script("rabbitmqctl")), "--quiet", "--node", self.name, *args]
-        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        done = subprocess.run(
+            command, env=self._environment(), capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
         if check and done.returncode:
             raise NodeError(f"rabbitmqctl {' '.join(args)}: {done.stdout}{done.stderr}")
         return done.stdout
@@ -84,7 +87,9 @@ class RabbitMQNode:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
         subprocess.run(["epmd", "-kill"], env=self._environment(), capture_output=True, check=False)
 
@@ -124,10 +129,8 @@ class RabbitMQNode:
             return
         # The server's script is a shell with the virtual machine as its child: signal the whole session.
         for wanted in (number, signal.SIGKILL):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, wanted)
-            except ProcessLookupError:
-                pass
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from yaml.reader import ReaderError
 
 TEMPLATE = 1
@@ -134,13 +134,14 @@ class Manifest(Part):
     policy: Policy = Policy()
     training: Training | None = None
 
-    @model_validator(mode="after")
-    def _column_names_differ(self) -> Self:
-        names = [c.name for c in self.columns]
+    @field_validator("columns")
+    @classmethod
+    def _column_names_differ(cls, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+        names = [c.name for c in columns]
         if len(set(names)) != len(names):
             twice = next(n for n in names if names.count(n) > 1)
             raise ValueError(f"column {twice!r} is listed twice")
-        return self
+        return columns
 
 
 def read_manifest(path: Path) -> Manifest:

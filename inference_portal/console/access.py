@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import PermissionDenied
+from django.db.models import Field
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
@@ -49,6 +51,13 @@ class RoleAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Tell whether it may be deleted."""
         return _allows(request, self.writers)
+
+    def formfield_for_dbfield(self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any) -> Any:
+        """Return the field without buttons to edit what it refers to: they open frames, which the portal forbids."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
+            field.widget = field.widget.widget
+        return field
 
 
 class OperatorAdmin(RoleAdmin):

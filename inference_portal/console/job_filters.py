@@ -29,7 +29,7 @@ class StateFilter(FieldFilter):
     title = "state"
     parameter_name = "state"
 
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
         """Return all states."""
         return [(state.value, state_text(state)) for state in State]
 
@@ -40,7 +40,7 @@ class ModelFilter(FieldFilter):
     title = "model"
     parameter_name = "model"
 
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
         """Return the served models, and the chosen one."""
         return _choices({request.GET.get("model", ""), *model_store().snapshot().releases})
 
@@ -51,7 +51,7 @@ class VersionFilter(FieldFilter):
     title = "version"
     parameter_name = "version"
 
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
         """Return the served versions of the chosen model, or of all, and the chosen one."""
         releases = model_store().snapshot().releases
         model = request.GET.get("model", "")

@@ -4,17 +4,18 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.urls import URLPattern, path
-from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from inference_portal.accounts.models import Role
 from inference_portal.console import job_page
 from inference_portal.console.access import RoleAdmin, require
+from inference_portal.console.column import column, one_line
 from inference_portal.console.job_filters import AcceptedFilter, ModelFilter, StateFilter, VersionFilter
 from inference_portal.console.page import page
 from inference_portal.console.state_labels import STATE_COLOURS, state_text
@@ -30,6 +31,7 @@ class JobAdmin(RoleAdmin):
     # Counting millions of rows would take longer than reading a page of them.
     paginator = InfinitePaginator
     show_full_result_count = False
+    show_facets = ShowFacets.NEVER
     ordering = ("-accepted_at",)
     # Only the order by time has an index.
     sortable_by = ()
@@ -60,27 +62,27 @@ class JobAdmin(RoleAdmin):
             messages.warning(request, "The search takes the whole id of a job, such as /status/… shows it.")
             return queryset.none(), False
 
-    @display(description="Job")
+    @column("Job")
     def job(self, job: Job) -> str:
         """Return the id's beginning, which is enough to tell jobs apart."""
         return str(job.id)[:8]
 
-    @display(description="State", label=STATE_COLOURS)
+    @column("State", label=STATE_COLOURS)
     def state_label(self, job: Job) -> tuple[str, str]:
         """Return the state as a coloured label."""
         return job.state, state_text(job.state)
 
-    @display(description="Model")
+    @column("Model")
     def release(self, job: Job) -> str:
         """Return model and version."""
         return f"{job.model}:{job.version}"
 
-    @display(description="Accepted (UTC)")
+    @column("Accepted (UTC)")
     def accepted(self, job: Job) -> str:
         """Return when it was accepted."""
-        return moment_text(job.accepted_at)
+        return one_line(moment_text(job.accepted_at))
 
-    @display(description="Duration")
+    @column("Duration")
     def duration(self, job: Job) -> str:
         """Return the time from acceptance to the end."""
         return duration_text(job.accepted_at, job.finished_at)

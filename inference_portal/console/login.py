@@ -1,7 +1,8 @@
 """The login form."""
 
+from typing import Any
+
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from unfold.forms import AuthenticationForm as UnfoldAuthenticationForm
 
@@ -11,7 +12,7 @@ NO_TEAM = "This user belongs to no team yet, so there is nothing to see. An oper
 class LoginForm(UnfoldAuthenticationForm):
     """Lets in every active user who has a team; Django's own would ask for `is_staff`."""
 
-    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
+    def confirm_login_allowed(self, user: Any) -> None:
         """Refuse inactive users and those without a team. Raises ValidationError."""
         AuthenticationForm.confirm_login_allowed(self, user)
         if getattr(user, "team_id", None) is None:

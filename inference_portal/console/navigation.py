@@ -45,7 +45,7 @@ def badge(request: HttpRequest) -> list[str] | None:
 
 
 def _group(title: str, *items: dict[str, Any]) -> dict[str, Any]:
-    return {"title": title, "separator": True, "items": list(items)}
+    return {"title": title, "items": list(items)}
 
 
 def _item(title: str, icon: str, link: str) -> dict[str, Any]:

@@ -36,4 +36,5 @@ class PortalSite(UnfoldAdminSite):
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Show what happened lately instead of a list of tables."""
         context = dashboard.context(require(request, Role.VIEWER))
-        return super().index(request, {**context, **(extra_context or {})})
+        response: TemplateResponse = super().index(request, {**context, **(extra_context or {})})
+        return response

@@ -30,7 +30,7 @@ class Table:
 
 
 def job_release(job: Job) -> Release | None:
-    """Return the release that the job was accepted for; None when the store has another file under its name, or none."""
+    """Return the release that the job was accepted for; None when the store no longer has this very file."""
     try:
         release = model_store().get(job.model, job.version)
     except UnknownModel:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Count
 from django.utils import timezone
@@ -34,8 +35,6 @@ BUNDLE_ROWS = 256
 BUNDLES_PER_PROCESS = 2
 # Between two claims under load, so that rows gather (measured: 614-655 against 872-892 jobs/s).
 CLAIM_PAUSE_SECONDS = 0.008
-# How long a dispatcher may take between its claim and the broker's confirmation before another one may claim.
-CLAIM_LEASE = timedelta(seconds=20)
 SWEEP_SECONDS = 1.0
 
 
@@ -159,7 +158,7 @@ class Room:
 
 
 def claim(room: dict[str, int]) -> list[Claim]:
-    """Take due jobs for the pools that have room, as bundles; nobody else can take them for CLAIM_LEASE."""
+    """Take due jobs for the pools that have room, as bundles; nobody else can take them for CLAIM_SECONDS."""
     if not room:
         return []
     due = Job.objects.due().filter(pool__in=room)
@@ -169,7 +168,7 @@ def claim(room: dict[str, int]) -> list[Claim]:
         fields = ("pool", "model", "version", "sha256", "id", "attempt", "rows")
         rows = list(due.values_list(*fields)[: BUNDLE_ROWS * sum(room.values())])
         claims = pack(rows, room)
-        until = timezone.now() + CLAIM_LEASE
+        until = timezone.now() + timedelta(seconds=settings.CLAIM_SECONDS)
         for claimed in claims:
             Job.objects.filter(id__in=claimed.ids).update(
                 state=target(Event.DISPATCH), bundle=claimed.bundle, lease_until=until, sent_at=None

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.pool import give_back
 
 
 class _Entry:
@@ -37,6 +38,8 @@ class Intake:
             leads = not self._led
             self._led = True
         if not leads:
+            # The leader needs a connection, and all of them could be held by those who wait for it.
+            give_back()
             entry.woken.wait()
         if not entry.done:
             self._lead()

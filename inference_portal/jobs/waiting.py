@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from django.conf import settings
-from django.db import close_old_connections, connection
+from django.db import close_old_connections
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.pool import give_back
 from inference_portal.jobs.states import FINAL
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Waiter:
 
     def wait(self, seconds: float) -> Job | None:
         """Return the job once it is final, or None when `seconds` are over. Gives the database connection back first."""
-        connection.close()
+        give_back()
         self._ended.wait(max(0.0, seconds))
         return self._job
 

@@ -12,10 +12,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from inference_portal.jobs.models import Worker
+from models_store.samples import WINE
 from workers.config import broker_is_embedded
 
 PATIENCE_SECONDS = 120.0
-WINE = [14.23, 1.71, 2.43, 15.6, 127.0, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065.0]
 
 BANNER = """
   The inference portal is ready.

@@ -1,0 +1,31 @@
+"""Which tables have pages, and which of those that other packages register have none here."""
+
+from django.contrib import admin
+from django.contrib.auth.models import Group
+from django_celery_beat import models as beat
+from rest_framework_api_key.models import APIKey
+
+from inference_portal.accounts.models import ApiKey, Team, User
+from inference_portal.console.jobs import JobAdmin
+from inference_portal.console.keys import KeyAdmin
+from inference_portal.console.people import TeamAdmin, UserAdmin
+from inference_portal.console.workers import WorkerAdmin
+from inference_portal.jobs.models import Job, Worker
+
+admin.site.register(Job, JobAdmin)
+admin.site.register(Worker, WorkerAdmin)
+admin.site.register(Team, TeamAdmin)
+admin.site.register(User, UserAdmin)
+admin.site.register(ApiKey, KeyAdmin)
+
+# Roles stand in for groups, our keys for the package's own, and beat's schedules are written by the code.
+for model in (
+    Group,
+    APIKey,
+    beat.ClockedSchedule,
+    beat.CrontabSchedule,
+    beat.IntervalSchedule,
+    beat.PeriodicTask,
+    beat.SolarSchedule,
+):
+    admin.site.unregister(model)

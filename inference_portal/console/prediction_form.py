@@ -1,0 +1,73 @@
+"""A form made from a model's signature: one row of input, checked as the API checks it."""
+
+from typing import Any
+
+import orjson
+from django import forms
+from django.conf import settings
+from unfold.widgets import UnfoldAdminTextInputWidget
+
+from inference_portal.console.tables import number_text
+from workers.formats import Decoded, Invalid, escape, json_instances
+from workers.manifest import Column
+from workers.model_store import Release
+
+
+class PredictionForm(forms.Form):
+    """One field a column, named by its position since a column's name may be anything. `decoded` is set once valid."""
+
+    def __init__(self, release: Release, data: Any = None, initial: dict[str, str] | None = None) -> None:
+        super().__init__(data, initial=initial)
+        self.release = release
+        self.decoded: Decoded | None = None
+        for i, column in enumerate(release.manifest.columns):
+            self.fields[_field(i)] = _number(column)
+
+    def clean(self) -> dict[str, Any]:
+        """Decode the row as the API would; what is wrong is said at its field."""
+        values = self.cleaned_data
+        names = self.release.schema.names
+        record = {name: values.get(_field(i)) for i, name in enumerate(names)}
+        try:
+            self.decoded = json_instances.decode(self.release, [record], settings.MAX_REQUEST_ROWS)
+        except Invalid as invalid:
+            fields = {f"/{json_instances.NAME}/0/{escape(name)}": i for i, name in enumerate(names)}
+            for fault in invalid.faults:
+                i = fields[fault.pointer]
+                if _field(i) not in self.errors:
+                    reason = fault.detail.removeprefix(f"row 0, column '{names[i]}': ")
+                    self.add_error(_field(i), reason[:1].upper() + reason[1:])
+        return values
+
+
+def example(release: Release) -> dict[str, str] | None:
+    """Return the first golden sample as the form's values; None when the release has none that can be read."""
+    if release.manifest.golden is None:
+        return None
+    try:
+        row = orjson.loads((release.folder / release.manifest.golden).read_bytes())["inputs"][0]
+        return {_field(i): "" if value is None else number_text(value) for i, value in enumerate(row)}
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _field(i: int) -> str:
+    return f"column_{i}"
+
+
+def _number(column: Column) -> forms.FloatField:
+    # Not <input type=number>: a browser sends what it can't read there as nothing, and nothing may mean "missing".
+    widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"})
+    errors = {"required": "A value is required.", "invalid": "Enter a number, such as 1.5."}
+    return forms.FloatField(
+        label=column.name, required=not column.missing, help_text=_hint(column), widget=widget, error_messages=errors
+    )
+
+
+def _hint(column: Column) -> str:
+    parts = ["whole number"] if column.type == "int" else []
+    if column.range is not None:
+        parts.append(f"{column.range[0]:,g} to {column.range[1]:,g}")
+    if column.missing:
+        parts.append("may stay empty")
+    return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""Unit tests: no database, no broker, no network; each in milliseconds."""

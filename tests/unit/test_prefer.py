@@ -1,0 +1,104 @@
+"""The Prefer header (RFC 7240)."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference_portal.api.prefer import Preference, parse
+from inference_portal.errors import Problem
+
+ASYNC = Preference(True, None, "respond-async")
+NOTHING = Preference()
+
+
+def waiting(seconds: float) -> Preference:
+    return Preference(False, seconds, f"wait={seconds:g}")
+
+
+def both(seconds: float) -> Preference:
+    return Preference(True, seconds, f"respond-async, wait={seconds:g}")
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, NOTHING),
+        ("", NOTHING),
+        ("respond-async", ASYNC),
+        ("Respond-Async", ASYNC),
+        ("  respond-async  ", ASYNC),
+        ("respond-async=", ASYNC),
+        ('respond-async=""', ASYNC),
+        ("respond-async; some=parameter; other", ASYNC),
+        ("wait=7", waiting(7)),
+        ("WAIT = 7", waiting(7)),
+        ('wait="7"', waiting(7)),
+        ("wait=0", waiting(0)),
+        ("wait=007", waiting(7)),
+        ("wait=7; of=ours", waiting(7)),
+        ("respond-async, wait=7", both(7)),
+        ("wait=7,respond-async", both(7)),
+        ("wait=7, wait=9, respond-async, respond-async", both(7)),
+        ("wait=999999", waiting(300)),
+        ("return=minimal, respond-async, handling=lenient", ASYNC),
+        ('foo="a, wait=9, b", wait=7', waiting(7)),
+        ('foo; bar="a, respond-async, b"', NOTHING),
+        ('foo; bar="a\\", b", respond-async', ASYNC),
+        (", ,respond-async,,", ASYNC),
+        ("@@@, respond-async", ASYNC),
+        ("respond async", NOTHING),
+        ("respond-async wait=7", NOTHING),
+        ("respond-asynchronously", NOTHING),
+        ('foo="open, respond-async', NOTHING),
+        ("wait", NOTHING),
+        ("wait=", NOTHING),
+        ("wait=-1", NOTHING),
+        ("wait=1.5", NOTHING),
+        ("wait=1e3", NOTHING),
+        ("wait=soon", NOTHING),
+        ("wait=٣", NOTHING),
+        ("wait=9999999999", NOTHING),
+        ("respond-async, respond-async-proxy", ASYNC),
+    ],
+)
+def test_ours_is_read_and_all_else_is_passed_over(header: str | None, expected: Preference) -> None:
+    assert parse(header, longest=300) == expected
+
+
+@pytest.mark.parametrize("name", ["respond-async-proxy", "respond-async-container", "Respond-Async-Proxy"])
+@pytest.mark.parametrize("form", ["{}", "wait=3, {}", "{}, respond-async", "{}; a=b", "x, {}=y"])
+def test_an_answer_that_is_not_built_is_refused(name: str, form: str) -> None:
+    with pytest.raises(Problem) as caught:
+        parse(form.format(name), longest=300)
+    assert caught.value.slug == "not-available"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "a" * 100_000 + "@",
+        "a" + " " * 100_000 + "b",
+        "a=" + " " * 100_000 + "@",
+        "a;" + " " * 100_000 + "x",
+        "," * 100_000,
+        '"' * 100_000,
+        'a="' + '\\"' * 50_000,
+        '"\\' * 50_000,
+        'a="b",' * 16_000 + '"',
+        " ;" * 50_000,
+        "=" * 100_000,
+    ],
+    ids=lambda header: header[:6],
+)
+def test_a_hostile_header_is_read_quickly(header: str) -> None:
+    started = time.process_time()
+    assert parse(header, longest=300) == NOTHING
+    assert time.process_time() - started < 0.1
+
+
+@given(st.text(alphabet=st.sampled_from(' ,;="\\\tawit3@') | st.characters(codec="latin-1"), max_size=60))
+def test_any_header_is_read(header: str) -> None:
+    parse(header, longest=300)
+    assert parse(f"respond-async, {header}", longest=300).respond_async
