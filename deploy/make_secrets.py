@@ -155,7 +155,7 @@ def definitions(passwords: dict[str, str], known_hashes: dict[str, str]) -> str:
 def make(folder: Path, *, force: bool = False) -> None:
     """Make every secret that is missing (all of them with `force`), and bring the definitions up to date."""
     files = SecretFiles(folder, force=force)
-    files.keep("django_secret_key", _password)
+    files.keep("django_secret_key", lambda: secrets.token_urlsafe(50))
     files.keep("flower_basic_auth", lambda: f"operator:{_password()}")
     owner = files.keep("postgres_owner_password", _password)
     files.keep("database_url_owner", lambda: f"postgres://inference_owner:{owner}@{POSTGRES}")

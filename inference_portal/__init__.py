@@ -1,0 +1,1 @@
+"""The portal: takes requests, keeps the record, gives answers."""

@@ -1,4 +1,4 @@
-"""The portal's Celery app: recorder and beat. `celery -A inference_portal.celery worker -Q results.recorder,portal.tasks`."""
+"""The portal's Celery app: recorder and beat. `celery -A inference_portal.celery worker -Q results.recorder`."""
 
 import os
 

@@ -62,7 +62,7 @@ class Publisher:
         """Drop the connection without ceremony; the next `send` opens a new one."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
-            connection.collapse()
+            connection.collect(socket_timeout=1.0)
 
     def _open(self) -> Any:
         if self._producer is None:

@@ -61,7 +61,6 @@ class InferView(APIView):
         job = job_new(caller=caller, release=release, decoded=decoded)
         with ExitStack() as stack:
             waiter = self._take_place(stack, job) if seconds > 0 else None
-            job.awaited = waiter is not None
             job_accept(job=job)
             self.job_id = str(job.id)
             final = waiter.wait(seconds) if waiter else None

@@ -12,7 +12,6 @@ from inference_portal.api import answers, schemas
 from inference_portal.api.auth import caller_of
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
-from inference_portal.jobs.services import job_await
 from inference_portal.jobs.waiting import NoPlace, hub
 
 
@@ -88,8 +87,12 @@ def waited(request: Request, job: Job) -> Job:
         return job
     try:
         with hub.place(job.id) as waiter:
-            if job_await(job_id=job.id):
-                waiter.wait(min(float(wait), settings.MAX_WAIT_SECONDS))
+            # Once more, now that its end can't be missed.
+            job.refresh_from_db(fields=["state"])
+            if not job.is_final:
+                final = waiter.wait(min(float(wait), settings.MAX_WAIT_SECONDS))
+                if final is not None:
+                    return final
     except NoPlace:
         pass
     return Job.objects.defer("input").get(id=job.id)

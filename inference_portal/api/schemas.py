@@ -82,7 +82,7 @@ INFER: dict[str, Any] = {
             "Prefer",
             str,
             OpenApiParameter.HEADER,
-            description="`respond-async`: 202 at once, poll; `wait=N`: wait N seconds at most; both: wait first, then 202",
+            description="`respond-async`: 202 at once; `wait=N`: wait N seconds at most; both: wait, then 202",
         )
     ],
     "request": {"application/json": OpenApiTypes.OBJECT},

@@ -1,9 +1,9 @@
 """The first page: what happened lately, and who is at work."""
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count
 from django.utils import timezone
 
 from inference_portal.accounts.callers import Caller
@@ -16,17 +16,20 @@ from inference_portal.store import model_store
 
 LATELY = timedelta(hours=24)
 LAST_JOBS = 10
+# Counting all of a busy day took 2.6 s for a million jobs.
+COUNTED_JOBS = 20_000
 
 
 def context(caller: Caller) -> dict[str, Any]:
     """Return what the dashboard shows to this caller."""
     jobs = Job.objects.visible_to(caller)
-    lately = jobs.filter(accepted_at__gte=timezone.now() - LATELY).order_by()
-    counts = dict(lately.values_list("state").annotate(Count("id")))
+    lately = jobs.filter(accepted_at__gte=timezone.now() - LATELY).order_by("-accepted_at")
+    counts = Counter(lately.values_list("state", flat=True)[:COUNTED_JOBS])
     newest = jobs.without_payload().select_related("team").order_by("-accepted_at")
     workers = list(Worker.objects.alive())
     return {
-        "counts": [{"state": s.value, "label": state_label(s), "count": counts.get(s, 0)} for s in State],
+        "counts": [{"state": s.value, "label": state_label(s), "count": counts[s.value]} for s in State],
+        "counted_jobs": COUNTED_JOBS if counts.total() == COUNTED_JOBS else None,
         "jobs": [job_row(job) for job in newest[:LAST_JOBS]],
         "shows_team": caller.sees_all_teams,
         "may_submit": caller.role.allows(Role.SUBMITTER),

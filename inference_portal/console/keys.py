@@ -81,8 +81,8 @@ class KeyAdmin(OperatorAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show the form with one button, and without the link to the history, which would hold the database id."""
-        hidden = ("show_history", "show_save_and_add_another", "show_save_and_continue")
+        """Show the form with one button, and without the history and the crumb, whose links hold the database id."""
+        hidden = ("original", "show_history", "show_save_and_add_another", "show_save_and_continue")
         context = {**dict.fromkeys(hidden, False), **(extra_context or {})}
         response: HttpResponse = super().changeform_view(request, object_id, form_url, context)
         return response

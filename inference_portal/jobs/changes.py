@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 # Work for the dispatcher: a job was accepted, or room was made.
 DISPATCH = "inference_dispatch"
-# Jobs that somebody waits for are final; the payload is their ids.
+# Jobs are final; the payload is their ids.
 FINAL = "inference_final"
 
 SQLITE_POLL_SECONDS = 0.004
@@ -24,6 +24,9 @@ SQLITE_POLL_SECONDS = 0.004
 
 class Changes(Protocol):
     """Something that can be waited for, by one thread."""
+
+    # Whether waiting costs processor time, so that one should only wait when there is something to wait for.
+    polls: bool
 
     def wait(self, timeout: float) -> list[str] | None:
         """Return the payloads that came within `timeout` seconds; None: unknown, look at everything."""
@@ -46,6 +49,8 @@ def notify(channel: str, payload: str = "") -> None:
 
 class PostgresChanges:
     """A connection of its own that listens on one channel, opened again when it was lost."""
+
+    polls = False
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
@@ -82,6 +87,8 @@ class PostgresChanges:
 
 class SqliteChanges:
     """Watches SQLite's `data_version` on this thread's connection."""
+
+    polls = True
 
     def __init__(self) -> None:
         self._seen = self._version()

@@ -68,10 +68,10 @@ class Dispatcher:
         swept = 0.0
         while not stop.is_set():
             try:
-                sent = self.step()
                 if time.monotonic() - swept > SWEEP_SECONDS:
                     sweep()
                     swept = time.monotonic()
+                busy = self.step()
             except (OperationalError, InterfaceError) as error:
                 logger.warning("the database is away, trying again: %s", error)
                 connection.close()
@@ -81,15 +81,17 @@ class Dispatcher:
                 logger.exception("dispatching was interrupted, trying again")
                 stop.wait(1.0)
                 continue
-            if sent:
+            if busy:
                 stop.wait(CLAIM_PAUSE_SECONDS)
             else:
                 source.wait(SWEEP_SECONDS / 4)
         source.close()
         self._publisher.close()
 
-    def step(self) -> int:
-        """Claim what there is room for and send it. Returns the number of bundles sent."""
+    def step(self) -> bool:
+        """Claim what there is room for and send it. Returns whether anything was due."""
+        if not Job.objects.due().exists():
+            return False
         claims = claim(self._room.by_pool())
         for position, claimed in enumerate(claims):
             try:
@@ -99,7 +101,7 @@ class Dispatcher:
                 for unsent in claims[position:]:
                     release_claim(unsent)
                 raise
-        return len(claims)
+        return True
 
     def _send(self, claimed: Claim) -> None:
         inputs = dict(Job.objects.filter(id__in=claimed.ids).values_list("id", "input"))

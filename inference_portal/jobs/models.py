@@ -61,8 +61,6 @@ class Job(models.Model):
     reply = models.JSONField(default=dict)
     # A JSON list of V2 tensors, as the worker sent it.
     result = models.BinaryField(null=True)
-    # Somebody waits on a connection: announce the end.
-    awaited = models.BooleanField(default=False)
     accepted_at = models.DateTimeField(default=timezone.now)
     not_before = models.DateTimeField(default=timezone.now)
     bundle = models.UUIDField(null=True)
@@ -113,7 +111,7 @@ class Job(models.Model):
 
     @property
     def all_attempts(self) -> list["Attempt"]:
-        """Return the attempts that failed, and the present one if a worker has it or it succeeded (not stored: the job is it)."""
+        """Return the attempts that failed, and the one that runs or succeeded, which is not stored but on the job."""
         attempts = list(self.failed_attempts.all())
         if self.started_at is not None and all(a.number != self.attempt for a in attempts):
             ended = {"finished_at": self.finished_at, "code": "" if self.finished_at is None else self.state}

@@ -10,7 +10,7 @@ from inference_portal.accounts.callers import Caller
 from inference_portal.jobs import changes
 from inference_portal.jobs.intake import intake
 from inference_portal.jobs.models import Job
-from inference_portal.jobs.states import FINAL, OPEN, Event, sources, target
+from inference_portal.jobs.states import FINAL, Event, sources, target
 from workers.formats import Decoded
 from workers.model_store import Release
 
@@ -37,11 +37,6 @@ def job_new(*, caller: Caller, release: Release, decoded: Decoded) -> Job:
 def job_accept(*, job: Job) -> None:
     """Store the job; once this returns it is accepted and can't be lost."""
     intake.add(job)
-
-
-def job_await(*, job_id: UUID) -> bool:
-    """Ask for the job's end to be announced. False when it has ended already."""
-    return Job.objects.filter(id=job_id, state__in=OPEN).update(awaited=True) > 0
 
 
 def job_cancel(*, job_id: UUID) -> bool:

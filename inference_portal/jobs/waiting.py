@@ -31,13 +31,12 @@ class NoPlace(RuntimeError):
 class Waiter:
     """One request that waits for one job."""
 
-    def __init__(self, job_id: UUID) -> None:
-        self.job_id = job_id
+    def __init__(self) -> None:
         self._ended = threading.Event()
         self._job: Job | None = None
 
     def wait(self, seconds: float) -> Job | None:
-        """Return the job once it is final, or None when `seconds` are over. Gives the database connection back first."""
+        """Return the job once it is final, or None when `seconds` are over. Holds no database connection."""
         give_back()
         self._ended.wait(max(0.0, seconds))
         return self._job
@@ -54,7 +53,7 @@ class WaitHub:
     def __init__(self, places: int) -> None:
         self._places = threading.BoundedSemaphore(places)
         self._lock = threading.Lock()
-        self._waiters: dict[UUID, list[Waiter]] = {}
+        self._waiters: dict[str, list[Waiter]] = {}
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -63,10 +62,10 @@ class WaitHub:
         """Take a place before the job can end (for a new one: before it is inserted). Raises NoPlace."""
         if not self._places.acquire(blocking=False):
             raise NoPlace
-        waiter = Waiter(job_id)
+        waiter, key = Waiter(), str(job_id)
         try:
             with self._lock:
-                self._waiters.setdefault(job_id, []).append(waiter)
+                self._waiters.setdefault(key, []).append(waiter)
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="wait-hub", daemon=True)
                     self._thread.start()
@@ -74,10 +73,10 @@ class WaitHub:
             yield waiter
         finally:
             with self._lock:
-                others = self._waiters[job_id]
+                others = self._waiters[key]
                 others.remove(waiter)
                 if not others:
-                    del self._waiters[job_id]
+                    del self._waiters[key]
             self._places.release()
 
     def _run(self) -> None:
@@ -93,25 +92,28 @@ class WaitHub:
         source = changes.listen(changes.FINAL)
         looked = 0.0
         while True:
-            self._wanted.wait()
-            with self._lock:
-                if not self._waiters:
-                    self._wanted.clear()
-                    continue
+            if source.polls:
+                self._until_wanted()
             payloads = source.wait(LOOK_AGAIN_SECONDS)
             with self._lock:
                 ids = set(self._waiters)
             if payloads is not None and time.monotonic() - looked < LOOK_AGAIN_SECONDS:
-                ids &= {UUID(part) for payload in payloads for part in payload.split(",") if part}
+                ids &= {part for payload in payloads for part in payload.split(",")}
             else:
                 looked = time.monotonic()
             if ids:
                 self._wake(ids)
 
-    def _wake(self, ids: set[UUID]) -> None:
+    def _until_wanted(self) -> None:
+        with self._lock:
+            if not self._waiters:
+                self._wanted.clear()
+        self._wanted.wait()
+
+    def _wake(self, ids: set[str]) -> None:
         for job in Job.objects.filter(id__in=ids, state__in=FINAL).defer("input"):
             with self._lock:
-                waiters = list(self._waiters.get(job.id, ()))
+                waiters = list(self._waiters.get(str(job.id), ()))
             for waiter in waiters:
                 waiter.end(job)
 

@@ -154,6 +154,7 @@ class Deployment:
         path = self.secrets / name
         path.chmod(0o600)
         path.write_text(text)
+        path.chmod(make_secrets.FILE_MODE)
 
 
 @contextlib.contextmanager

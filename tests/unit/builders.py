@@ -28,6 +28,8 @@ def manifest_dict(**changes: Any) -> dict[str, Any]:
         "model": "m",
         "version": "1",
         "runtime": "xgboost",
+        # The same arithmetic on every machine, so that results can be compared bit by bit.
+        "device": "cpu",
         "artifact": {"file": "model.ubj", "sha256": "ab" * 32},
         "columns": COLUMNS,
         "output": OUTPUTS["two"],

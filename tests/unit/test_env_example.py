@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 # Not for people to set: the process's own surroundings.
 INTERNAL = {"PATH", "DJANGO_SETTINGS_MODULE"}
 UNKNOWN = object()
+SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 
 
 def _constant(node: ast.expr | None) -> object:
@@ -82,10 +83,17 @@ def test_every_listed_default_is_the_one_in_the_code(read: dict[str, object], li
 def test_what_compose_takes_from_the_environment_is_listed(listed: dict[str, str]) -> None:
     text = (ROOT / "compose.yaml").read_text()
     taken = set(re.findall(r"\$\{([A-Z_]+)", text))
-    for service in yaml.safe_load(text)["services"].values():
+    for service in SERVICES.values():
         taken |= {name for name, value in service.get("environment", {}).items() if value is None}
     assert {"PORT", "ALLOWED_HOSTS", "SYNC_WAIT_SECONDS"} <= taken
     assert sorted(taken - set(listed)) == []
+
+
+def test_compose_passes_on_what_the_portals_settings_read() -> None:
+    known = _reads(ast.parse((ROOT / "inference_portal" / "settings.py").read_text()))
+    given = {name.removesuffix("_FILE") for name in SERVICES["dispatcher"]["environment"]}
+    assert sorted(set(known) - given) == ["DATABASE_POOL_SIZE"]  # for the portal, which has many threads
+    assert "DATABASE_POOL_SIZE" in SERVICES["portal"]["environment"]
 
 
 def test_nothing_is_listed_that_nobody_reads(read: dict[str, object], listed: dict[str, str]) -> None:

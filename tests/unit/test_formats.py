@@ -270,7 +270,7 @@ def test_rows_of_another_shape_are_named(instances: list[Any], expected: list[tu
         (table() | {"id": "\ud800"}, ["/id"]),
         (table() | {"outputs": 0}, ["/outputs"]),
         (table() | {"outputs": {"name": "label"}}, ["/outputs"]),
-        (table() | {"outputs": ["label"]}, ["/outputs/0/name"]),
+        (table() | {"outputs": ["label"]}, ["/outputs/0"]),
         (table() | {"outputs": [{"name": "label"}, {"name": "logits"}, {}]}, ["/outputs/1/name", "/outputs/2/name"]),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else None,

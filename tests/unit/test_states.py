@@ -6,7 +6,7 @@ from inference_portal.jobs.states import FINAL, IN_FLIGHT, OPEN, TRANSITIONS, Ev
 
 
 def test_every_state_is_either_open_or_final() -> None:
-    assert OPEN | FINAL == set(State)
+    assert set(State) == OPEN | FINAL
     assert not OPEN & FINAL
     assert IN_FLIGHT <= OPEN
 

@@ -184,7 +184,7 @@ def _outputs(manifest: Manifest, data: dict[str, Any]) -> tuple[str, ...] | None
     if not isinstance(wanted, list):
         raise Invalid(Fault("/outputs", "expected a list"))
     faults = [
-        Fault(f"/outputs/{i}/name", f"the model has no output of this name; it has {', '.join(known)}")
+        Fault(f"/outputs/{i}{'/name' if isinstance(o, dict) else ''}", f"expected an output's name: {', '.join(known)}")
         for i, o in enumerate(wanted)
         if not isinstance(o, dict) or o.get("name") not in known
     ]
