@@ -19,8 +19,9 @@ run-stack: export BROKER_URL := $(BROKER_URL)
 run-stack: .venv/run  ## Run the whole system on PostgreSQL and RabbitMQ, with Flower
 	@DJANGO_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))') $(BIN)/python manage.py up
 
-test: .venv/dev  ## All tests
-	$(BIN)/python -m pytest
+test: .venv/dev  ## All tests: first on SQLite what needs no service, then on PostgreSQL and RabbitMQ
+	$(BIN)/python -m pytest tests/unit tests/integration
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/integration tests/acceptance tests/browser
 
 test-unit: .venv/dev  ## Only what needs no service
 	$(BIN)/python -m pytest tests/unit

@@ -1,4 +1,4 @@
-"""The load: clients that keep their connection and send one request after the other. Standard library only, for speed."""
+"""The load: clients that keep their connection and send one request after the other (standard library: quick)."""
 
 import http.client
 import json

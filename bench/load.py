@@ -40,10 +40,14 @@ def main() -> None:
             with running(Stack(Path(folder))) as stack:
                 measure(stack, options.clients, options.seconds, servers={})
             return
-        with services.postgres_server() as postgres, services.rabbitmq_server() as node:
-            with services.database(postgres) as database, services.virtual_host(node) as broker:
-                with running(Stack(Path(folder) / "run", database_url=database, broker_url=broker)) as stack:
-                    measure(stack, options.clients, options.seconds, servers={"postgresql": "postgres", "rabbitmq": "beam"})
+        with (
+            services.postgres_server() as postgres,
+            services.rabbitmq_server() as node,
+            services.database(postgres) as database,
+            services.virtual_host(node) as broker,
+            running(Stack(Path(folder) / "run", database_url=database, broker_url=broker)) as stack,
+        ):
+            measure(stack, options.clients, options.seconds, servers={"postgresql": "postgres", "rabbitmq": "beam"})
 
 
 def measure(stack: Stack, clients: int, seconds: float, servers: dict[str, str]) -> None:

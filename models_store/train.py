@@ -78,7 +78,7 @@ def train(folder: Path) -> Path:
 
 
 def plausible_range(values: Any) -> list[float]:
-    """Return [lowest, highest] for a column: a decade or more of room around what was seen; never negative if nothing was."""
+    """Return [lowest, highest]: a decade or more of room around what was seen; never negative if nothing was."""
     top = max(1000.0, 10.0 ** (math.ceil(math.log10(max(float(np.abs(values).max()), 1e-6))) + 1))
     return [0.0 if values.min() >= 0 else -top, top]
 

@@ -33,13 +33,15 @@ def embedded_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def full_stack(
-    tmp_path_factory: pytest.TempPathFactory, postgres: str, rabbitmq: RabbitMQNode
-) -> Iterator[Stack]:
+def full_stack(tmp_path_factory: pytest.TempPathFactory, postgres: str, rabbitmq: RabbitMQNode) -> Iterator[Stack]:
     """The system as `make run-stack` starts it."""
-    with services.database(postgres) as database, services.virtual_host(rabbitmq) as broker:
-        with running(Stack(tmp_path_factory.mktemp("full"), database_url=database, broker_url=broker)) as stack:
-            yield stack
+    folder = tmp_path_factory.mktemp("full")
+    with (
+        services.database(postgres) as database,
+        services.virtual_host(rabbitmq) as broker,
+        running(Stack(folder, database_url=database, broker_url=broker)) as stack,
+    ):
+        yield stack
 
 
 @pytest.fixture(params=["embedded", "full"])

@@ -137,8 +137,8 @@ def _install(package: str) -> bool:
         policy.chmod(0o755)
     try:
         print(f"installing {package} …", flush=True)
-        for command in (["apt-get", "-q", "update"], ["apt-get", "-q", "-y", "--no-install-recommends", "install", package]):
-            if subprocess.run(command, env=environment, check=False, capture_output=True).returncode != 0:
+        for action in (["update"], ["-y", "--no-install-recommends", "install", package]):
+            if subprocess.run(["apt-get", "-q", *action], env=environment, check=False, capture_output=True).returncode:
                 return False
     finally:
         if own_policy:

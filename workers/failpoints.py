@@ -1,4 +1,4 @@
-"""Named places where a test can stop a real process. Without the variable FAILPOINTS, which only tests set, nothing happens.
+"""Named places where a test can stop a real process. Only tests set the variable FAILPOINTS.
 
 `FAILPOINTS="worker.before_predict=kill"` or `…=sleep:5`, several separated by commas. Each fires once for the whole
 system, also across restarts: who fires first leaves a mark in the run folder.

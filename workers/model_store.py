@@ -56,7 +56,7 @@ class Snapshot:
 
 
 class ModelStore:
-    """Reads the folder again when a manifest in it has changed. A wrong manifest is a problem; the others are served."""
+    """Reads the folder again when a manifest in it has changed. A wrong one is a problem; the others are served."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -142,17 +142,20 @@ def test_many_requests_at_once_are_each_answered_with_their_own_result(stack: St
         ('{"instances": [[1,2,3,4,5,6,7,8,9,10,11,12,-Infinity]]}', 422, "invalid-input", "/instances/0/12"),
         ('{"instances": [[1,2,3,4,5,6,7,8,9,10,11,12,"13"]]}', 422, "invalid-input", "/instances/0/12"),
         ('{"instances": [{"alcohol": 1}]}', 422, "invalid-input", "/instances/0/malic_acid"),
-        ('{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1]}]}', 422, "invalid-input", "/inputs/0/shape"),
+        (
+            '{"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1]}]}',
+            422,
+            "invalid-input",
+            "/inputs/0/shape",
+        ),
         ('{"instances": [', 400, "malformed", None),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_request_names_its_place_and_queues_nothing(
     stack: Stack, body: str, status: int, slug: str, pointer: str | None
 ) -> None:
     newest = stack.client.get("/api/jobs/?page_size=1").json()["results"]
-    answer = stack.client.post(
-        "/v2/models/wine/infer", content=body, headers={"Content-Type": "application/json"}
-    )
+    answer = stack.client.post("/v2/models/wine/infer", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = answer.json()

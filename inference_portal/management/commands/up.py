@@ -63,7 +63,7 @@ def _lock(path: Path) -> None:
 
 
 def _stop_leftovers(run_dir: Path) -> int:
-    """Kill what a supervisor left running that was itself killed: its processes have the folder in their environment."""
+    """Kill what a supervisor left behind that was itself killed: its processes name the folder in their environment."""
     leftovers = []
     for process in psutil.process_iter():
         try:

@@ -1,0 +1,414 @@
+"""The docs are true: their commands run, their answers are the system's, their names exist, their tables are the code's.
+
+In README.md and docs/, a `bash` block is run, with those before it on its page, in a shell with -euo pipefail, in a
+folder that looks like a fresh clone beside a running system; a `python` block is run as a program (one that begins with
+`# name.py` is saved under that name). A `json` or `text` block right after it is what it must have printed, where "…"
+stands for anything. A `bash make` block starts or installs things: ELSEWHERE says which test does the same.
+"""
+
+import ast
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import tomllib
+from django.conf import settings
+from django.urls import URLPattern
+
+from inference_portal.errors import PROBLEMS
+from inference_portal.jobs.retry import TRANSIENT
+from inference_portal.jobs.states import State, diagram
+from inference_portal.urls import urlpatterns
+from tests.stack import ROOT, Stack, running
+from workers import contract, manifest, topology
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
+# Needs a container engine; tests/integration/deployment.py runs what compose.yaml names without one.
+CONTAINERS = "docs/operations.md"
+# Needs RabbitMQ, so it is run against the full stack.
+FULL_STACK = {"docs/messages.md"}
+# Commands that are not run from here, and what shows that they work.
+ELSEWHERE = {
+    "make run": "tests/acceptance/test_main_path.py",
+    "PORT=8001 make run": "tests/stack.py:Stack",
+    "make run-stack": "tests/acceptance/test_main_path.py",
+    "make test": "tests/services.py:missing",
+    "make test-unit": "tests/unit/test_states.py",
+    "make lint": "tests/unit/test_architecture.py",
+    "make format": "tests/unit/test_architecture.py",
+    "make bench": "bench/load.py:main",
+    "make train": "tests/unit/test_train.py",
+    "make lock": "Makefile",
+    "make secrets": "tests/unit/test_make_secrets.py",
+    "make clean": "Makefile",
+    "make help": "Makefile",
+}
+ELSEWHERE_PROGRAMS = ("python -m pytest ", ".venv/bin/python -m pytest ", ".venv/bin/python -m bench.load")
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+MOMENT = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One fenced block: its line, its info string, its text."""
+
+    line: int
+    info: str
+    text: str
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether it is a command or a program to run here."""
+        return self.info in ("bash", "python")
+
+
+def blocks(name: str) -> list[Block]:
+    found, start, info = [], 0, ""
+    lines = (ROOT / name).read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("```"):
+            continue
+        if not start:
+            start, info = number, line[3:].strip()
+        else:
+            found.append(Block(start, info, "\n".join(lines[start : number - 1]) + "\n"))
+            start = 0
+    assert not start, f"{name}:{start}: the block is never closed"
+    return found
+
+
+def prose(name: str) -> str:
+    return re.sub(r"(?ms)^```.*?^```$", "", (ROOT / name).read_text())
+
+
+def clone(folder: Path, run_dir: Path) -> Path:
+    """A folder as a reader has it: the repository, an own copy of the models, and `.run` of a running system."""
+    folder.mkdir()
+    for path in ROOT.iterdir():
+        if path.name not in (".git", ".venv", ".run", "models_store"):
+            (folder / path.name).symlink_to(path)
+    shutil.copytree(ROOT / "models_store", folder / "models_store", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / ".run").symlink_to(run_dir)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A reader's folder and environment, beside the system as `make run` starts it there."""
+    folder = tmp_path_factory.mktemp("docs")
+    place = clone(folder / "clone", folder / "run")
+    with running(Stack(folder / "run", MODEL_STORE=str(place / "models_store"))) as stack:
+        yield place, stack.environment
+
+
+@pytest.fixture
+def operator(tmp_path: Path, full_stack: Stack) -> tuple[Path, dict[str, str]]:
+    """The same beside the system as `make run-stack` starts it."""
+    return clone(tmp_path / "clone", full_stack.folder), full_stack.environment
+
+
+def run_page(name: str, place: Path, environment: dict[str, str]) -> dict[int, str]:
+    """Run a page's blocks from top to bottom. Returns what each printed, by its line."""
+    folder = place / f"output-{Path(name).stem}"
+    folder.mkdir()
+    script = []
+    for block in blocks(name):
+        if not block.runs:
+            continue
+        script.append(f"echo {block.line} > {folder}/at")
+        command = block.text
+        if block.info == "python":
+            saved = re.match(r"# ([a-z_]+\.py)\n", block.text)
+            program = place / saved[1] if saved else folder / f"{block.line}.py"
+            program.write_text(block.text)
+            command = f"python {program}\n"
+        script.append(f"{{\n{command}}} > {folder}/{block.line}.out")
+    (folder / "page.sh").write_text("\n".join(script) + "\n")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", f"{folder}/page.sh"],
+        cwd=place,
+        env=environment
+        | {"PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(place), "PYTHONWARNINGS": "error"},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    at = (folder / "at").read_text().strip()
+    printed = {int(path.stem): path.read_text() for path in folder.glob("*.out")}
+    assert done.returncode == 0, f"{name}:{at}: exit status {done.returncode}\n{printed.get(int(at), '')}\n{done.stderr}"
+    return printed
+
+
+def last_json(text: str) -> Any:
+    """Return the last of the JSON documents that stand one after the other in `text`."""
+    decoder, at, found = json.JSONDecoder(), 0, None
+    while (at := re.compile(r"\s*").match(text, at).end()) < len(text):  # type: ignore[union-attr]
+        found, at = decoder.raw_decode(text, at)
+    return found
+
+
+def differences(expected: Any, got: Any, where: str = "") -> list[str]:
+    """Return where an answer is not the one in the docs; ids and times are always others, "…" is anything."""
+    if expected == "…":
+        return []
+    if isinstance(expected, dict) and isinstance(got, dict):
+        keys = expected.keys() - {"…"}
+        if keys != got.keys() and not (keys < got.keys() and "…" in expected):
+            return [f"{where}: {sorted(keys ^ got.keys())}"]
+        return [d for key in keys for d in differences(expected[key], got[key], f"{where}/{key}")]
+    if isinstance(expected, list) and isinstance(got, list):
+        rest = expected[-1:] == ["…"]
+        expected = expected[:-1] if rest else expected
+        if len(got) < len(expected) or (len(got) > len(expected) and not rest):
+            return [f"{where}: {len(expected)} elements, got {len(got)}"]
+        return [d for i, e in enumerate(expected) for d in differences(e, got[i], f"{where}/{i}")]
+    if isinstance(expected, float) and isinstance(got, float):
+        near = where.endswith("Seconds") or math.isclose(expected, got, rel_tol=1e-4)
+        return [] if near else [f"{where}: {expected}, got {got}"]
+    if isinstance(expected, str) and isinstance(got, str):
+        same = matches(expected, got)
+    else:
+        same = type(expected) is type(got) and expected == got
+    return [] if same else [f"{where}: {expected!r}, got {got!r}"]
+
+
+def matches(expected: str, got: str) -> bool:
+    pattern = re.escape(expected).replace("…", ".*")
+    pattern = re.sub(UUID.replace("-", r"\\-"), UUID, pattern)
+    pattern = re.sub(r"\d{4}\\-\d\d\\-\d\dT[\d:]+(\\\.\d+)?Z", lambda _: MOMENT, pattern)
+    return re.fullmatch(pattern, got) is not None
+
+
+RUNNABLE = [name for name in NAMES if name != CONTAINERS and any(b.runs for b in blocks(name))]
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_every_command_on_the_page_works_and_prints_what_the_page_says(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    place, environment = request.getfixturevalue("operator" if name in FULL_STACK else "reader")
+    printed = run_page(name, place, environment)
+    wrong = []
+    previous: Block | None = None
+    for block in blocks(name):
+        if previous is not None and previous.runs and block.info in ("json", "text"):
+            output = printed[previous.line]
+            if block.info == "json":
+                found = differences(json.loads(block.text), last_json(output))
+            else:
+                lines = [line.strip() for line in output.splitlines()]
+                found = [
+                    f"{line!r} is not in\n{output}"
+                    for line in block.text.splitlines()
+                    if line.strip() and not any(matches(line.strip(), got) for got in lines)
+                ]
+            wrong += [f"{name}:{block.line}{difference}" for difference in found]
+        previous = block
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_block_is_of_a_kind_that_is_checked(name: str) -> None:
+    targets = set(re.findall(r"(?m)^([a-z-]+):.*##", (ROOT / "Makefile").read_text()))
+    for block in blocks(name):
+        if block.info == "bash make":
+            for line in filter(None, (re.sub(r"\s*#.*", "", line) for line in block.text.splitlines())):
+                target = re.search(r"\bmake ([a-z-]+)", line)
+                assert target is None or target[1] in targets, f"{name}:{block.line}: make {line}"
+                assert line in ELSEWHERE or line.startswith(ELSEWHERE_PROGRAMS), f"{name}:{block.line}: {line}"
+        elif block.info == "sh":
+            assert name == CONTAINERS, f"{name}:{block.line}: use bash"
+        elif block.info.startswith("json "):
+            kind = getattr(contract, block.info.removeprefix("json "))
+            message = json.loads(block.text)
+            assert kind.from_message(message).to_message() == message, f"{name}:{block.line}"
+        else:
+            assert block.info in ("bash", "python", "json", "text", "mermaid"), f"{name}:{block.line}: {block.info}"
+
+
+def test_what_is_said_to_be_shown_elsewhere_is_there() -> None:
+    assert [place for place in ELSEWHERE.values() if not exists(place)] == []
+
+
+def exists(token: str) -> bool:
+    """Tell whether `path` (with * or <word> for a part) or `path.py:name` is in the repository."""
+    path, _, name = token.partition(":")
+    files = list(ROOT.glob(re.sub(r"<[^>]+>", "*", path.rstrip("/"))))
+    if not name:
+        return bool(files)
+    return any(name in defined(file) for file in files if file.suffix == ".py")
+
+
+def defined(file: Path) -> set[str]:
+    """The functions, classes, methods and constants of a module."""
+    names: set[str] = set()
+
+    def visit(body: list[ast.stmt], prefix: str = "") -> None:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(prefix + node.name)
+                if isinstance(node, ast.ClassDef):
+                    visit(node.body, f"{node.name}.")
+            for target in getattr(node, "targets", [getattr(node, "target", None)]):
+                if isinstance(target, ast.Name):
+                    names.add(prefix + target.id)
+
+    visit(ast.parse(file.read_text()).body)
+    return names
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_and_function_that_is_named_exists(name: str) -> None:
+    top = {path.name for path in ROOT.iterdir()} - {".run"}
+    file_names = {path.name for folder in top for path in (ROOT / folder).rglob("*")} if name else set()
+    made = {m[1] for page in NAMES for b in blocks(page) if (m := re.match(r"# ([a-z_]+\.py)\n", b.text))}
+    missing = []
+    for token in re.findall(r"`([^`\n]+)`", prose(name)):
+        if re.fullmatch(r"[\w.<>*-]+(/[\w.<>*-]+)*/?(:[\w.]+)?", token) and "/" in token:
+            if token.split("/")[0] in top and not exists(token):
+                missing.append(token)
+        elif re.fullmatch(r"[\w-]+\.(py|md|toml|yaml|yml|conf|txt)(:[\w.]+)?", token):
+            if ":" in token or (ROOT / token).exists():
+                missing += [] if exists(token) else [token]
+            elif token not in file_names | made:
+                missing.append(token)
+    assert missing == []
+
+
+def slugs(name: str) -> set[str]:
+    titles = re.findall(r"(?m)^#+ (.+)$", prose(name))
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_leads_somewhere(name: str) -> None:
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(name)):
+        if re.match(r"https?:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / name).parent / path if path else ROOT / name
+        page = os.path.relpath(file, ROOT)
+        if not file.exists() or (anchor and anchor not in slugs(page)):
+            dead.append(target)
+    assert dead == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    seen, todo = set(), ["README.md"]
+    while todo:
+        name = todo.pop()
+        if name in seen or not (ROOT / name).is_file() or not name.endswith(".md"):
+            continue
+        seen.add(name)
+        for target in re.findall(r"\]\(([^)\s#]+)", prose(name)):
+            if not re.match(r"https?:", target):
+                todo.append(os.path.relpath((ROOT / name).parent / target, ROOT))
+    assert set(NAMES) - seen == set()
+
+
+def rows(name: str, *header: str) -> list[list[str]]:
+    """Return the cells of every table on the page whose first columns have these titles."""
+    found, inside = [], False
+    for line in prose(name).splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+        if inside and cells:
+            if not set("".join(cells)) <= {"-", ":"}:
+                found.append(cells)
+        else:
+            inside = [c.lower() for c in cells[: len(header)]] == list(header) and bool(cells)
+    return found
+
+
+def plain(cell: str) -> str:
+    return cell.replace("`", "").replace(",", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_default_in_a_table_is_the_one_in_the_code(name: str) -> None:
+    for setting, default, *_ in rows(name, "setting", "default"):
+        assert float(plain(default)) == float(getattr(settings, plain(setting))), setting
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_in_a_table_is_the_one_in_the_code(name: str) -> None:
+    for place, value, *_ in rows(name, "constant", "value"):
+        path, _, constant = plain(place).partition(":")
+        for node in ast.parse((ROOT / path).read_text()).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == constant:
+                assert ast.literal_eval(node.value) == float(plain(value)), place
+                break
+        else:
+            pytest.fail(f"{place} is not there")
+
+
+def test_the_state_diagram_is_the_table_of_the_code() -> None:
+    (drawn,) = [b.text for b in blocks("docs/flow.md") if b.text.startswith("stateDiagram")]
+    assert drawn == diagram() + "\n"
+
+
+def test_every_state_is_explained() -> None:
+    assert [plain(row[0]) for row in rows("docs/api.md", "state", "meaning")] == [s.value for s in State]
+
+
+def test_every_direct_dependency_is_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = [
+        *project["project"]["dependencies"],
+        *(d for extra in project["project"]["optional-dependencies"].values() for d in extra),
+        *project["dependency-groups"]["dev"],
+    ]
+    explained = [plain(row[0]) for row in rows("docs/dependencies.md", "package", "what for")]
+    assert sorted(explained) == sorted(re.match(r"[\w-]+", text)[0] for text in asked)  # type: ignore[index]
+
+
+def test_every_problem_is_listed_with_its_status() -> None:
+    listed = [(plain(r[0]), int(r[1]), r[2] == "yes") for r in rows("docs/api.md", "problem", "status", "retry")]
+    assert listed == [(slug, kind.status, kind.retryable) for slug, kind in PROBLEMS.items()]
+
+
+def test_every_route_is_listed() -> None:
+    routes = [str(r.pattern) for r in urlpatterns if isinstance(r, URLPattern)]
+    shown = {"/" + re.sub(r"<(\w+:)?(\w+)>", r"{\2}", r).replace("{job_id}", "{id}") for r in routes}
+    shown = {"/problems/{slug}" if r.startswith("/^problems") else r for r in shown} - {"/"}
+    listed = {plain(r[1]).split()[-1] for r in rows("docs/api.md", "what", "route")}
+    assert listed == shown
+
+
+def test_every_key_of_a_manifest_is_listed_with_its_default() -> None:
+    parts = {"": manifest.Manifest, "artifact": manifest.Artifact, "columns[]": manifest.Column, "output": manifest.Output}
+    parts |= {"policy": manifest.Policy, "training": manifest.Training}
+    expected = {}
+    for prefix, part in parts.items():
+        for key, field in part.model_fields.items():
+            whole = f"{prefix}.{key}".lstrip(".")
+            expected[whole] = "required" if field.is_required() else field.default
+    listed = {plain(r[0]): plain(r[2]) for r in rows("docs/models.md", "key", "type", "default")}
+    assert list(listed) == list(expected)
+    for key, default in expected.items():
+        if isinstance(default, str | int | float | bool) and not isinstance(default, manifest.Part):
+            assert listed[key] == (str(default).lower() if isinstance(default, bool) else str(default) or '""'), key
+    assert str(get_args(manifest.Manifest.model_fields["template"].annotation)[0]) == str(manifest.TEMPLATE)
+
+
+def test_every_queue_is_listed_with_its_binding() -> None:
+    listed = [tuple(map(plain, r[:3])) for r in rows("docs/messages.md", "queue", "exchange", "binding")]
+    assert listed == [(q.name, q.exchange, q.routing_key) for q in topology.TABLE]
+
+
+def test_every_error_code_is_listed_with_what_is_done_about_it() -> None:
+    listed = {plain(r[0]): r[1] == "yes" for r in rows("docs/flow.md", "code", "tried again")}
+    assert listed == {code.value: code in TRANSIENT for code in contract.ErrorCode}

@@ -1,0 +1,60 @@
+"""What the integration tests share: a real database, also on SQLite, and broker apps on both kinds of broker."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from django.conf import settings
+
+from inference_portal.accounts.models import Team
+from tests import services
+from tests.integration import rows
+from tests.rabbitmq_node import RabbitMQNode
+from workers import topology
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """SQLite as it runs: a file in WAL mode, which threads and processes share. Django's tests use memory otherwise."""
+    if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+        settings.DATABASES["default"]["TEST"]["NAME"] = Path(os.environ["RUN_DIR"]) / "integration.sqlite3"
+
+
+@pytest.fixture
+def postgresql(request: pytest.FixtureRequest) -> None:
+    """Skip what only PostgreSQL can show; the run with TEST_DATABASE=postgresql has it."""
+    if not settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
+        pytest.skip("about PostgreSQL: TEST_DATABASE=postgresql")
+
+
+@pytest.fixture
+def team(db: None) -> Team:
+    """The team that owns the test's jobs."""
+    return rows.make_team()
+
+
+@pytest.fixture
+def embedded_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Celery:
+    """An app on the embedded broker, in a folder of its own."""
+    monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.delenv("BROKER_URL", raising=False)
+    return rows.make_app()
+
+
+@pytest.fixture
+def rabbitmq_app(rabbitmq: RabbitMQNode, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    """An app on RabbitMQ with all queues declared, in a virtual host of its own."""
+    with services.virtual_host(rabbitmq) as url:
+        monkeypatch.setenv("BROKER_URL", url)
+        app = rows.make_app()
+        topology.declare(app)
+        yield app
+
+
+@pytest.fixture(params=["embedded", "rabbitmq"])
+def broker_app(request: pytest.FixtureRequest) -> Celery:
+    """Both brokers, one after the other."""
+    app: Celery = request.getfixturevalue(f"{request.param}_app")
+    return app
