@@ -54,7 +54,7 @@ PROBLEMS: dict[str, ProblemType] = {
 }  # fmt: skip
 
 # What ended a job -> the problem that its result answers with.
-JOB_PROBLEMS = {ErrorCode.BAD_DATA: "bad-data", ErrorCode.MODEL_ERROR: "model-error"}
+JOB_PROBLEMS: dict[str, str] = {ErrorCode.BAD_DATA: "bad-data", ErrorCode.MODEL_ERROR: "model-error"}
 
 
 class Problem(Exception):

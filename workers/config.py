@@ -25,7 +25,7 @@ def model_store_dir() -> Path:
 
 def broker_url() -> str:
     """Return the broker's address; the default is the embedded broker, a folder."""
-    return secret("BROKER_URL", "filesystem://")
+    return secret("BROKER_URL", "filesystem://localhost//")
 
 
 def broker_is_embedded() -> bool:

@@ -52,7 +52,10 @@ _publisher = Publisher(app)
 def preload(**kwargs: Any) -> None:
     """Load what this child's pools serve before its first bundle; after the fork, as XGBoost needs it."""
     pools = served_pools(app)
-    for versions in _store.snapshot().releases.values():
+    snapshot = _store.snapshot()
+    for problem in snapshot.problems:
+        logger.warning("not served: %s", problem)
+    for versions in snapshot.releases.values():
         for release in versions.values():
             manifest = release.manifest
             if manifest.pool in pools:

@@ -9,7 +9,6 @@ from django.http import HttpResponse, JsonResponse
 from inference_portal.errors import JOB_PROBLEMS, Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.states import OPEN, State
-from workers.contract import ErrorCode
 from workers.formats import json_instances, json_v2
 
 # Counting a longer queue would cost more than the number is worth.
@@ -70,7 +69,7 @@ def job_problem(job: Job) -> Problem:
         return Problem("cancelled", f"Job {job.id} was cancelled.")
     if job.state == State.DEAD_LETTERED:
         return Problem("dead-lettered", f"Given up after {job.attempt} attempts: {job.error_message}")
-    return Problem(JOB_PROBLEMS.get(ErrorCode(job.error_code), "model-error"), job.error_message)
+    return Problem(JOB_PROBLEMS.get(job.error_code, "model-error"), job.error_message)
 
 
 def status(job: Job) -> dict[str, Any]:

@@ -125,10 +125,7 @@ class Dispatcher:
             about=f"{claimed.model}:{claimed.version} {len(claimed.jobs)} jobs, {rows} rows",
         )
         failpoint("dispatcher.after_publish")
-        now = timezone.now()
-        Job.objects.filter(
-            id__in=claimed.ids, bundle=claimed.bundle, state__in=IN_FLIGHT, lease_until__isnull=False
-        ).update(sent_at=now, lease_until=now + lease(claimed.model, claimed.version))
+        mark_sent(claimed)
 
 
 class Room:
@@ -204,6 +201,14 @@ def pack(due: list[tuple[str, str, str, str, UUID, int, int]], room: dict[str, i
             full[release].append(items)
         items.append(JobItem(str(job_id), attempt, rows))
     return [Claim(uuid4(), *release, jobs=tuple(items)) for release, bundles in full.items() for items in bundles]
+
+
+def mark_sent(claimed: Claim) -> None:
+    """Note that the broker has confirmed the bundle; from now on its jobs have the time that their model may take."""
+    now = timezone.now()
+    Job.objects.filter(
+        id__in=claimed.ids, bundle=claimed.bundle, state__in=IN_FLIGHT, lease_until__isnull=False
+    ).update(sent_at=now, lease_until=now + lease(claimed.model, claimed.version))
 
 
 def release_claim(claimed: Claim) -> None:

@@ -40,7 +40,7 @@ class Command(BaseCommand):
         _lock(run_dir / "lock")
         if stopped := _stop_leftovers(run_dir):
             self.stdout.write(f"stopped {stopped} processes that an earlier run had left behind")
-        port = _free_port(int(os.environ.get("PORT", "8000")))
+        port = _free_port(os.environ.get("PORT", "8000"))
         if not broker_is_embedded():
             _declare_topology()
         _create_database()
@@ -76,7 +76,10 @@ def _stop_leftovers(run_dir: Path) -> int:
     return len(leftovers)
 
 
-def _free_port(port: int) -> int:
+def _free_port(text: str) -> int:
+    if not (text.isdigit() and 0 < int(text) < 65536):
+        raise CommandError(f"PORT is '{text}'; give a number from 1 to 65535.")
+    port = int(text)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
