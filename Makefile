@@ -47,8 +47,8 @@ lock: .venv/dev  ## Pin what pyproject.toml asks for
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra gpu -c requirements.txt -o requirements-gpu.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --extra cpu --group dev -c requirements.txt -o requirements-dev.txt
 
-secrets: .venv/run  ## Make the secrets that compose.yaml needs
-	$(BIN)/python deploy/make_secrets.py
+secrets:  ## Make the secrets that compose.yaml needs
+	$(PYTHON) deploy/make_secrets.py
 
 clean:  ## Forget what ran here (jobs of the embedded system too)
 	rm -rf .run

@@ -14,7 +14,7 @@ from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from workers.contract import ErrorCode
-from workers.formats import Fault, Invalid, Malformed, TooLarge, Unavailable
+from workers.formats import Fault, Invalid, Malformed, TooLarge, Unavailable, escape
 from workers.model_store import UnknownModel
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ def _flatten(detail: Any, pointer: str = "") -> list[Fault]:
         return [
             fault
             for key, value in detail.items()
-            for fault in _flatten(value, pointer if key == "non_field_errors" else f"{pointer}/{key}")
+            for fault in _flatten(value, pointer if key == "non_field_errors" else f"{pointer}/{escape(str(key))}")
         ]
     if isinstance(detail, list):
         if all(isinstance(item, str) for item in detail):

@@ -34,7 +34,7 @@ def _database() -> dict[str, Any]:
         config["CONN_MAX_AGE"] = None
     elif pool_size := env.int("DATABASE_POOL_SIZE", 0):
         # Set by wsgi.py: the portal has many more threads than connections.
-        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 20}}
+        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 5}}
     else:
         # One long-lived connection for a process of one thread.
         config["CONN_MAX_AGE"] = None

@@ -1,22 +1,44 @@
 """Every route, on one page."""
 
 from django.contrib import admin
-from django.urls import path, re_path
+from django.urls import path, re_path, register_converter
 from django.views.generic import RedirectView
 
 from inference_portal.api import docs, health, infer, jobs, results, v2
 
-_MODEL = "v2/models/<str:model>"
-_VERSION = f"{_MODEL}/versions/<str:version>"
+
+class ModelConverter:
+    """A model's name, as manifests may have it; anything else is 404."""
+
+    regex = "[a-z0-9_-]{1,64}"
+
+    def to_python(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+    to_url = to_python
+
+
+class VersionConverter(ModelConverter):
+    """A version, as manifests may have it."""
+
+    regex = "[1-9][0-9]{0,8}"
+
+
+register_converter(ModelConverter, "model")
+register_converter(VersionConverter, "version")
+
+_MODEL = "v2/models/<model:model>"
+_VERSION = f"{_MODEL}/versions/<version:version>"
 
 urlpatterns = [
     # Inference
     path(f"{_MODEL}/infer", infer.InferView.as_view()),
     path(f"{_VERSION}/infer", infer.InferView.as_view()),
-    path("status/<str:model>", results.StatusByHeaderView.as_view()),
-    path("status/<str:model>/<str:job_id>", results.StatusView.as_view()),
-    path("result/<str:model>", results.ResultByHeaderView.as_view()),
-    path("result/<str:model>/<str:job_id>", results.ResultView.as_view()),
+    path("status/<model:model>", results.StatusByHeaderView.as_view()),
+    path("status/<model:model>/<str:job_id>", results.StatusView.as_view()),
+    path("result/<model:model>", results.ResultByHeaderView.as_view()),
+    path("result/<model:model>/<str:job_id>", results.ResultView.as_view()),
     # The rest of V2
     path("v2", v2.ServerView.as_view()),
     path("v2/health/live", v2.LiveView.as_view()),

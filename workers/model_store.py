@@ -69,10 +69,11 @@ class ModelStore:
         """Return the store's content, at most RESCAN_SECONDS old. Reads files; never raises for their content."""
         if time.monotonic() - self._looked > RESCAN_SECONDS:
             with self._lock:
-                paths = sorted(self.root.glob("*/*/manifest.yaml"))
-                stamp = _stamp(paths)
+                # All files: a model may arrive after its manifest.
+                stamp = _stamp(sorted(self.root.glob("*/*/*")))
                 if stamp != self._stamp:
-                    self._stamp, self._snapshot = stamp, _read(paths)
+                    self._stamp = stamp
+                    self._snapshot = _read(sorted(self.root.glob("*/*/manifest.yaml")))
                 self._looked = time.monotonic()
         return self._snapshot
 

@@ -24,6 +24,8 @@ def settings() -> dict[str, Any]:
         # Wait for a broker that is away, at start and later, as long as it takes; a supervisor needn't help.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A hung process is noticed, and its message given to another one, within a minute.
+        "broker_heartbeat": 30,
         # JSON only: nothing that executes code on reading.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -38,6 +40,7 @@ def settings() -> dict[str, Any]:
         "task_acks_on_failure_or_timeout": False,
         # Prefetch 1: with more, a kill counts deliveries against messages that had never run.
         "worker_prefetch_multiplier": 1,
+        "worker_consumer": "workers.consumer:Consumer",
         "worker_enable_prefetch_count_reduction": False,
         # A broker restart in mid-task: the message comes again anyway, effects are guarded, so let the task end.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -56,8 +59,6 @@ def settings() -> dict[str, Any]:
         "event_queue_durable": True,
         # Four seconds (the default) kills slow respawns for ever.
         "worker_proc_alive_timeout": 120.0,
-        # Ends what no model's time-out ended, far below RabbitMQ's consumer time-out (30 min).
-        "task_time_limit": 600,
         # Flower shows arguments; payloads are not for its eyes.
         "task_send_sent_event": True,
         "worker_send_task_events": True,

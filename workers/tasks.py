@@ -118,7 +118,10 @@ def _predict(release: Release, model: Model, matrix: Matrix, jobs: tuple[JobItem
     try:
         _check(release, matrix)
         output = release.manifest.output
-        arrays = named_outputs(output, model.predict(matrix))
+        raw = model.predict(matrix)
+        if not np.isfinite(raw).all():
+            raise ValueError("the model gave a value that is not a finite number")
+        arrays = named_outputs(output, raw)
         outcomes, start = [], 0
         for job in jobs:
             rows = slice(start, start + job.rows)

@@ -19,22 +19,12 @@ POLL_AFTER = "1"
 _OLDER_DIALECT = {State.QUEUED: "Queue", State.RETRYING: "Queue", State.RUNNING: "Inference"}
 
 
-def status_path(job: Job) -> str:
-    """Return the path of the job's status."""
-    return f"/status/{job.model}/{job.id}"
-
-
-def result_path(job: Job) -> str:
-    """Return the path of the job's result."""
-    return f"/result/{job.model}/{job.id}"
-
-
 def accepted(job: Job) -> JsonResponse:
     """Return the 202 of a job that is under way."""
     response = JsonResponse(
-        {"Id": str(job.id), "StatusPath": status_path(job), "ResultPath": result_path(job)}, status=202
+        {"Id": str(job.id), "StatusPath": job.status_path, "ResultPath": job.result_path}, status=202
     )
-    response["Location"] = result_path(job)
+    response["Location"] = job.result_path
     response["Retry-After"] = POLL_AFTER
     return response
 
@@ -43,8 +33,8 @@ def wait_expired(job: Job) -> Problem:
     """Return the 504 of a synchronous request whose job goes on."""
     return Problem(
         "wait-expired",
-        f"Job {job.id} goes on; its result will be at {result_path(job)}.",
-        headers={"Location": result_path(job), "Retry-After": POLL_AFTER},
+        f"Job {job.id} goes on; its result will be at {job.result_path}.",
+        headers={"Location": job.result_path, "Retry-After": POLL_AFTER},
     )
 
 

@@ -24,7 +24,8 @@ class KeyAuthentication(authentication.BaseAuthentication):
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        caller = caller_from_key(key.strip())
+        key = key.strip()
+        caller = caller_from_key(key) if key.isascii() and key.isprintable() else None
         if caller is None:
             raise exceptions.AuthenticationFailed("This API key is unknown, revoked or expired.")
         return caller, None

@@ -1,5 +1,6 @@
 """POST /v2/models/{model}/infer: one endpoint, several ways to wait."""
 
+import re
 from contextlib import ExitStack
 from typing import Any
 
@@ -98,7 +99,10 @@ def read_json_body(request: Request) -> bytes:
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
         raise Problem("unsupported-media-type", f"Content-Encoding '{encoding}' isn't read here; send it uncompressed.")
-    length = int(request.META.get("CONTENT_LENGTH") or 0)
+    text = request.META.get("CONTENT_LENGTH") or "0"
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise Problem("malformed", "Content-Length isn't a number.")
+    length = int(text)
     if length > settings.MAX_REQUEST_BYTES:
         raise Problem("too-large", f"{length:,} bytes; one request may have {settings.MAX_REQUEST_BYTES:,}.")
     body: bytes = request._request.body

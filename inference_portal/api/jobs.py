@@ -5,6 +5,8 @@ from uuid import UUID
 
 import django_filters
 from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import DataError
 from django.http import HttpResponse
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
@@ -21,8 +23,9 @@ from inference_portal.jobs.models import Attempt, Job, JobQuerySet
 from inference_portal.jobs.services import job_accept, job_cancel, job_new
 from inference_portal.jobs.states import State
 from inference_portal.store import model_store
-from workers.formats import Decoded, Fault, Invalid, json_body, json_instances, json_v2
+from workers.formats import Decoded, Fault, Invalid, escape, json_body, json_instances, json_v2
 from workers.model_store import Release
+from workers.schema import MAX_FAULTS
 
 FIELDS = {"model", "version", "inputs", "rows"}
 UNBUILT_FIELDS = {
@@ -50,8 +53,8 @@ class JobSerializer(serializers.ModelSerializer[Job]):
 
     team = serializers.CharField(source="team.name", read_only=True)
     error = serializers.SerializerMethodField()
-    status_path = serializers.SerializerMethodField()
-    result_path = serializers.SerializerMethodField()
+    status_path = serializers.CharField(read_only=True)
+    result_path = serializers.CharField(read_only=True)
 
     class Meta:
         model = Job
@@ -63,14 +66,6 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     def get_error(self, job: Job) -> dict[str, str] | None:
         """Return why it failed or is tried again."""
         return answers.error(job)
-
-    def get_status_path(self, job: Job) -> str:
-        """Return where its status is."""
-        return answers.status_path(job)
-
-    def get_result_path(self, job: Job) -> str:
-        """Return where its result is."""
-        return answers.result_path(job)
 
 
 class JobDetailSerializer(JobSerializer):
@@ -112,6 +107,14 @@ class JobListView(generics.ListAPIView[Job]):
     filter_backends = [DjangoFilterBackend]
     filterset_class = JobFilter
 
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List the team's jobs, newest first."""
+        try:
+            return super().get(request, *args, **kwargs)
+        except (ValueError, OverflowError, ValidationError, DataError) as error:
+            # A cursor that we didn't make, a time that no database holds.
+            raise Problem("malformed", f"A filter or the cursor can't be read: {error}") from error
+
     def get_queryset(self) -> JobQuerySet:
         """Return the jobs that exist for the caller."""
         return Job.objects.visible_to(caller_of(self.request)).without_payload().select_related("team")
@@ -124,7 +127,7 @@ class JobListView(generics.ListAPIView[Job]):
             faults = tuple(Fault(f"/{name}", "not available yet, leave it out") for name in unbuilt)
             raise Problem("not-available", f"Not available yet: {', '.join(unbuilt)}.", faults=faults)
         if unknown := sorted(data.keys() - FIELDS):
-            raise Invalid(*(Fault(f"/{name}", "there is no such field") for name in unknown))
+            raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
         release = _release(data)
         job = job_new(caller=caller_of(request), release=release, decoded=_decode(release, data))
         job_accept(job=job)

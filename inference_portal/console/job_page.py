@@ -45,8 +45,8 @@ def context(job: Job, caller: Caller) -> dict[str, Any]:
         "attempts": [_attempt(attempt) for attempt in job.all_attempts],
         "shows_traceback": caller.role.allows(Role.OPERATOR),
         "may_cancel": not job.is_final and caller.role.allows(Role.SUBMITTER),
-        "status_path": f"/status/{job.model}/{job.id}",
-        "result_path": f"/result/{job.model}/{job.id}",
+        "status_path": job.status_path,
+        "result_path": job.result_path,
     }
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -92,15 +93,19 @@ class Dispatcher:
         """Claim what there is room for and send it. Returns whether anything was due."""
         if not Job.objects.due().exists():
             return False
-        claims = claim(self._room.by_pool())
-        for position, claimed in enumerate(claims):
-            try:
-                self._send(claimed)
-            except Exception:
-                # Perhaps stored, perhaps not: the same attempt goes out again, and only one result will count.
-                for unsent in claims[position:]:
-                    release_claim(unsent)
-                raise
+        failed: dict[str, Exception] = {}
+        for claimed in claim(self._room.by_pool()):
+            if claimed.pool not in failed:
+                try:
+                    self._send(claimed)
+                    continue
+                except Exception as error:
+                    failed[claimed.pool] = error
+            # Perhaps stored, perhaps not: the same attempt goes out again, and only one result will count. A pool whose
+            # queue is full or missing holds up no other.
+            release_claim(claimed)
+        for first in failed.values():
+            raise first
         return True
 
     def _send(self, claimed: Claim) -> None:
@@ -160,10 +165,8 @@ def claim(room: dict[str, int]) -> list[Claim]:
     """Take due jobs for the pools that have room, as bundles; nobody else can take them for CLAIM_SECONDS."""
     if not room:
         return []
-    due = Job.objects.due().filter(pool__in=room)
+    due = Job.objects.due().filter(pool__in=room).not_locked()
     with transaction.atomic():
-        if connection.features.has_select_for_update_skip_locked:
-            due = due.select_for_update(skip_locked=True)
         fields = ("pool", "model", "version", "sha256", "id", "attempt", "rows")
         rows = list(due.values_list(*fields)[: BUNDLE_ROWS * sum(room.values())])
         claims = pack(rows, room)
@@ -206,13 +209,21 @@ def pack(due: list[tuple[str, str, str, str, UUID, int, int]], room: dict[str, i
 def mark_sent(claimed: Claim) -> None:
     """Note that the broker has confirmed the bundle; from now on its jobs have the time that their model may take."""
     now = timezone.now()
-    Job.objects.filter(
-        id__in=claimed.ids, bundle=claimed.bundle, state__in=IN_FLIGHT, lease_until__isnull=False
-    ).update(sent_at=now, lease_until=now + lease(claimed.model, claimed.version))
+    _still_claimed(claimed, sent_at=now, lease_until=now + lease(claimed.model, claimed.version))
 
 
 def release_claim(claimed: Claim) -> None:
     """Put unsent jobs back, due at once."""
-    Job.objects.filter(id__in=claimed.ids, bundle=claimed.bundle, state__in=IN_FLIGHT, sent_at=None).update(
-        lease_until=None, bundle=None
-    )
+    _still_claimed(claimed, lease_until=None, bundle=None)
+
+
+def _still_claimed(claimed: Claim, **fields: Any) -> None:
+    """Update those of the bundle's jobs for which nothing came back yet; a result may be quicker than the dispatcher.
+
+    It locks rows in another order, so a row that it holds now is passed over: it has left the claim.
+    """
+    with transaction.atomic():
+        waiting = Job.objects.filter(
+            id__in=claimed.ids, bundle=claimed.bundle, state__in=IN_FLIGHT, lease_until__isnull=False, sent_at=None
+        )
+        Job.objects.filter(id__in=waiting.not_locked().values("id")).update(**fields)

@@ -5,7 +5,7 @@ Measured on PostgreSQL: an insert with its own commit takes 180 µs of the datab
 
 import threading
 
-from django.db import transaction
+from django.db import DataError, IntegrityError, transaction
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
@@ -19,7 +19,8 @@ class _Entry:
         self.job = job
         self.woken = threading.Event()
         self.done = False
-        self.error: Exception | None = None
+        # Until the commit says otherwise.
+        self.error: BaseException | None = RuntimeError("the job was not stored")
 
 
 class Intake:
@@ -64,15 +65,18 @@ class Intake:
 
 
 def _insert(entries: list[_Entry]) -> None:
+    error: Exception | None = None
     try:
         _commit([entry.job for entry in entries])
-    except Exception as error:
-        if len(entries) == 1:
-            entries[0].error = error
-            return
+    except Exception as raised:
+        error = raised
+    if isinstance(error, (IntegrityError, DataError)) and len(entries) > 1:
         # One of them was refused, and took the transaction with it: let each stand for itself.
         for entry in entries:
             _insert([entry])
+        return
+    for entry in entries:
+        entry.error = error
 
 
 def _commit(jobs: list[Job]) -> None:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import uuid4
 
-from django.db import models
+from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -31,6 +31,11 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Keep what waits for the dispatcher now, the first accepted first."""
         waiting = self.filter(state__in=_DUE, lease_until=None, not_before__lte=timezone.now())
         return waiting.order_by("accepted_at")
+
+    def not_locked(self) -> "JobQuerySet":
+        """Lock the rows for this transaction, without those that somebody else changes now: never waits, no deadlock."""
+        # SQLite has one writer at a time anyway.
+        return self.select_for_update(skip_locked=True) if connection.vendor == "postgresql" else self
 
     def without_payload(self) -> "JobQuerySet":
         """Leave the input and the result in the database."""
@@ -103,6 +108,16 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.id}"
+
+    @property
+    def status_path(self) -> str:
+        """The path of its status."""
+        return f"/status/{self.model}/{self.id}"
+
+    @property
+    def result_path(self) -> str:
+        """The path of its result."""
+        return f"/result/{self.model}/{self.id}"
 
     @property
     def is_final(self) -> bool:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from inference_portal.jobs import changes
@@ -22,15 +23,19 @@ from workers.model_store import UnknownModel
 
 # Rows of workers that were not heard for this long are removed: names of short-lived containers would pile up.
 FORGET_WORKER_AFTER = timedelta(days=1)
+# Where an attempt ran: known from its result, or from its start when it was lost.
+_WHERE = ("worker", "device", "started_at")
 
 
 def record_result(result: BundleResult) -> int:
     """Record all outcomes of a bundle in one transaction. Returns how many jobs it changed."""
+    # In one order for all recorders: the same jobs in another order, twice at once, would be a deadlock.
+    outcomes = sorted(result.outcomes, key=lambda outcome: outcome.id)
     with transaction.atomic():
-        successes = [o for o in result.outcomes if o.outputs is not None]
+        successes = [o for o in outcomes if o.outputs is not None]
         ended = _succeed(result.run, successes) if successes else []
         changed = len(ended)
-        for outcome in result.outcomes:
+        for outcome in outcomes:
             if outcome.failure is not None:
                 changed += record_failure(UUID(outcome.id), outcome.attempt, outcome.failure, result.run)
         announce_final(ended)
@@ -41,23 +46,24 @@ def record_result(result: BundleResult) -> int:
 
 def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None) -> bool:
     """Decide about one failed attempt, keep it, and move the job on. False when the job had moved on before."""
-    job = Job.objects.filter(id=job_id, attempt=attempt).values("model", "version").first()
+    job = Job.objects.filter(id=job_id, attempt=attempt).values(*_WHERE, "model", "version").first()
     if job is None:
         return False
     decision = decide(failure.code, attempt, _policy(job["model"], job["version"]), random.random())  # noqa: S311
     now = timezone.now()
-    fields: dict[str, Any] = {
-        "worker": run.worker if run else "",
-        "device": run.device if run else "",
-        "started_at": _time(run.started) if run else None,
-    }
-    error: dict[str, Any] = {"error_code": failure.code, "error_message": failure.message}
+    fields: dict[str, Any] = {name: job[name] for name in _WHERE}
+    if run is not None:
+        fields = {"worker": run.worker, "device": run.device, "started_at": _time(run.started)}
+    error: dict[str, Any] = {"error_code": failure.code, "error_message": _text(failure.message)}
     if decision.event is Event.RETRY:
         again: dict[str, Any] = {
             "not_before": now + timedelta(seconds=decision.delay),
             "lease_until": None,
             "bundle": None,
             "sent_at": None,
+            "started_at": None,
+            "worker": "",
+            "device": "",
         }
         changed = job_transition(
             job_id=job_id,
@@ -65,7 +71,6 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
             attempt=attempt,
             **error,
             **again,
-            started_at=None,
             next_attempt=attempt + 1,
         )
     else:
@@ -78,8 +83,8 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
             number=attempt,
             finished_at=now,
             code=failure.code,
-            message=failure.message,
-            traceback=failure.traceback,
+            message=_text(failure.message),
+            traceback=_text(failure.traceback),
             **fields,
         )
     return changed
@@ -100,6 +105,8 @@ def record_started(started: Started) -> int:
             state=target(Event.START),
             started_at=_time(started.run.started),
             worker=started.run.worker,
+            # It was sent, whether or not the dispatcher lived to note it; what runs is never without a lease.
+            sent_at=Coalesce("sent_at", timezone.now()),
             lease_until=timezone.now() + lease(first["model"], first["version"]),
         )
     return changed
@@ -117,8 +124,9 @@ def record_heartbeat(heartbeat: Heartbeat) -> None:
         "seen_at": min(seen, timezone.now()),
     }
     with transaction.atomic():
-        if not Worker.objects.filter(name=heartbeat.worker, seen_at__lte=seen).update(**fields):
-            Worker.objects.get_or_create(name=heartbeat.worker, defaults=fields)
+        _, is_new = Worker.objects.get_or_create(name=heartbeat.worker, defaults=fields)
+        if not is_new:
+            Worker.objects.filter(name=heartbeat.worker, seen_at__lte=seen).update(**fields)
         Worker.objects.filter(seen_at__lt=timezone.now() - FORGET_WORKER_AFTER).delete()
 
 
@@ -159,6 +167,11 @@ def _succeed(run: Run, outcomes: list[Outcome]) -> list[UUID]:
         cursor.execute(sql, values)
         rows = cursor.fetchall()
     return [UUID(str(job_id)) for (job_id,) in rows]
+
+
+def _text(text: str) -> str:
+    """Replace what PostgreSQL doesn't store; a worker's traceback may hold anything."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 def _time(seconds: float) -> datetime:

@@ -3,7 +3,7 @@
 import logging
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from inference_portal.jobs.models import Job, Worker
@@ -29,10 +29,9 @@ def sweep(*, everything: bool = False) -> int:
         over = over.filter(lease_until__lt=now)
     served = {pool for pools in Worker.objects.alive().values_list("pools", flat=True) for pool in pools}
     back = 0
+    step = None if everything else STEP
     with transaction.atomic():
-        if connection.features.has_select_for_update_skip_locked:
-            over = over.select_for_update(skip_locked=True)
-        for job in over.values("id", "attempt", "pool", "model", "version", "state", "sent_at")[:STEP]:
+        for job in over.not_locked().values("id", "attempt", "pool", "model", "version", "state", "sent_at")[:step]:
             if job["sent_at"] is None or (everything and job["state"] == State.QUEUED):
                 back += _unclaim(job["id"], job["attempt"])
             elif job["pool"] in served or everything:

@@ -152,10 +152,10 @@ def run_page(name: str, place: Path, environment: dict[str, str]) -> dict[int, s
 
 
 def last_json(text: str) -> Any:
-    """Return the last of the JSON documents that stand one after the other in `text`."""
-    decoder, at, found = json.JSONDecoder(), 0, None
-    while (at := re.compile(r"\s*").match(text, at).end()) < len(text):  # type: ignore[union-attr]
-        found, at = decoder.raw_decode(text, at)
+    """Return the last of the JSON objects that stand one after the other in `text`."""
+    at, found = 0, None
+    while (at := text.find("{", at)) >= 0:
+        found, at = json.JSONDecoder().raw_decode(text, at)
     return found
 
 

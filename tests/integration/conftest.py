@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from django.conf import settings
+from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from inference_portal.accounts.models import Team
 from tests import services
@@ -20,6 +22,21 @@ def django_db_modify_db_settings() -> None:
     """SQLite as it runs: a file in WAL mode, which threads and processes share. Django's tests use memory otherwise."""
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         settings.DATABASES["default"]["TEST"]["NAME"] = Path(os.environ["RUN_DIR"]) / "integration.sqlite3"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _wait_hub_lets_go(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The wait hub's thread lives as long as its process and connects again: PostgreSQL drops no database in use."""
+    yield
+    with django_db_blocker.unblock():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                name = connection.ops.quote_name(connection.settings_dict["NAME"])
+                cursor.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid != pg_backend_pid()"
+                )
 
 
 @pytest.fixture
