@@ -5,6 +5,7 @@ lost at a polling interval of 5 ms). Here a message is written beside the queue 
 by a rename into a folder on the same file system, which only one reader can win.
 """
 
+import fcntl
 import os
 import uuid
 from pathlib import Path
@@ -19,7 +20,20 @@ from workers.config import run_dir
 
 
 class Channel(filesystem.Channel):
-    """A channel whose puts and gets are atomic renames."""
+    """A channel whose puts, gets and bindings are atomic renames."""
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        # kombu makes a new table empty and fills it then: of two processes that start together, one loses its binding
+        # or reads a table that isn't there yet.
+        table = self._exchange_file(exchange)
+        with (self.control_folder / "lock").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            bindings = self.get_table(exchange)
+            binding = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
+            if binding not in bindings:
+                draft = table.with_suffix(".draft")
+                draft.write_text(dumps([binding, *bindings]))
+                draft.rename(table)
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:
         folder = Path(self.data_folder_out)

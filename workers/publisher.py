@@ -1,6 +1,8 @@
 """Publishing with a broker's word that the message is stored. Used by dispatcher, workers and their heartbeats."""
 
+import logging
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +11,11 @@ from celery import Celery
 from workers import topology
 from workers.config import broker_is_embedded
 from workers.settings import SOCKET_TIMEOUT
+
+logger = logging.getLogger(__name__)
+
+# Seconds between the tries of `send_again`.
+RETRY_PAUSES = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
 class Publisher:
@@ -52,11 +59,15 @@ class Publisher:
     def send_again(
         self, task: str, message: Mapping[str, Any], *, exchange: str, routing_key: str, about: str = ""
     ) -> None:
-        """`send`, with one more try on a fresh connection: an idle connection may have died unseen."""
-        try:
-            self.send(task, message, exchange=exchange, routing_key=routing_key, about=about)
-        except Exception:
-            self.send(task, message, exchange=exchange, routing_key=routing_key, about=about)
+        """`send`, again for RETRY_PAUSES when it fails: an idle connection may have died unseen, a broker comes back."""
+        for pause in RETRY_PAUSES:
+            try:
+                self.send(task, message, exchange=exchange, routing_key=routing_key, about=about)
+                return
+            except Exception as error:
+                logger.warning("%s was not published, again in %s s: %s", task, pause, error)
+                time.sleep(pause)
+        self.send(task, message, exchange=exchange, routing_key=routing_key, about=about)
 
     def close(self) -> None:
         """Drop the connection without ceremony; the next `send` opens a new one."""
@@ -66,13 +77,17 @@ class Publisher:
 
     def _open(self) -> Any:
         if self._producer is None:
-            options = {} if broker_is_embedded() else {"read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT}
+            # Who publishes decides what a failure means; kombu would try to connect for 20 s first.
+            options: dict[str, Any] = {"max_retries": 0}
+            if not broker_is_embedded():
+                options |= {"read_timeout": SOCKET_TIMEOUT, "write_timeout": SOCKET_TIMEOUT}
             # Nobody would send heartbeats on this connection between two publishes, so it asks for none.
             self._connection = self._app.connection_for_write(
                 heartbeat=0, connect_timeout=SOCKET_TIMEOUT, transport_options=options
             )
             self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
             if broker_is_embedded():
-                for name in (topology.REQUESTS, topology.RESULTS):
-                    topology.exchange(name).bind(self._connection.default_channel).declare()
+                # A queue that nobody has bound yet would take no message, and there is no `mandatory` here.
+                for queue in topology.queues():
+                    queue.bind(self._connection.default_channel).declare()
         return self._producer

@@ -1,5 +1,7 @@
 """GET /status/{model}/{id} and /result/{model}/{id}, and both with the id in X-Inference-Id."""
 
+import re
+from contextlib import ExitStack, suppress
 from uuid import UUID
 
 from django.conf import settings
@@ -22,7 +24,6 @@ class StatusView(APIView):
     def get(self, request: Request, model: str, job_id: str | None = None) -> HttpResponse:
         """Return the status, with ?wait=N once the job is final or N seconds are over."""
         job = find_job(request, model, job_id)
-        job = waited(request, job)
         response = JsonResponse(answers.status(job))
         response["X-Inference-Id"] = str(job.id)
         return response
@@ -34,7 +35,7 @@ class ResultView(APIView):
     @extend_schema(**schemas.RESULT)
     def get(self, request: Request, model: str, job_id: str | None = None) -> HttpResponse:
         """Return the result, 202 while the job is open, or the problem that ended it."""
-        job = waited(request, find_job(request, model, job_id))
+        job = find_job(request, model, job_id)
         response = answers.result(job) if job.is_final else answers.accepted(job)
         response["X-Inference-Id"] = str(job.id)
         return response
@@ -58,48 +59,39 @@ class ResultByHeaderView(ResultView):
         return super().get(request, model)
 
 
-def find_job(request: Request, model: str, job_id: str | None) -> Job:
-    """Return the job that path or header name, if it exists for the caller. Raises Problem."""
-    header = request.headers.get("X-Inference-Id")
-    if job_id is None and header is None:
-        raise Problem("malformed", "The id is missing: append it to the path, or send X-Inference-Id.")
-    if job_id is not None and header is not None and _uuid(header) != _uuid(job_id):
-        raise Problem("malformed", f"X-Inference-Id '{header}' contradicts the path, which names '{job_id}'.")
-    wanted = _uuid(job_id or header or "")
-    job = (
-        Job.objects.visible_to(caller_of(request)).defer("input").filter(id=wanted, model=model).first()
-        if wanted
-        else None
-    )
+def find_job(request: Request, model: str, path_id: str | None) -> Job:
+    """Return the job that path or header name, after at most ?wait=N seconds if it is open. Raises Problem."""
+    job_id = _job_id(request, path_id)
+    seconds = _wait(request)
+    with ExitStack() as stack:
+        waiter = None
+        if seconds > 0:
+            # Without a free place it doesn't wait. Taken before the look, so that the end can't be missed.
+            with suppress(NoPlace):
+                waiter = stack.enter_context(hub.place(job_id))
+        job = Job.objects.named(job_id, model, caller_of(request))
+        if job is not None and not job.is_final and waiter is not None:
+            job = waiter.wait(seconds) or Job.objects.named(job_id, model, caller_of(request))
     if job is None:
-        raise Problem("not-found", f"There is no job '{job_id or header}' of the model '{model}'.")
+        raise Problem("not-found", f"There is no job '{job_id}' of the model '{model}'.")
     return job
 
 
-def waited(request: Request, job: Job) -> Job:
-    """Return the job, after at most ?wait=N seconds if it is open. Without a free place it doesn't wait."""
-    wait = request.query_params.get("wait")
-    if wait is None:
-        return job
-    if not (wait.isascii() and wait.isdigit() and len(wait) < 10):
-        raise Problem("malformed", f"wait={wait}: expected a whole number of seconds")
-    if job.is_final or wait == "0":
-        return job
+def _job_id(request: Request, path_id: str | None) -> UUID:
+    header = request.headers.get("X-Inference-Id")
+    if path_id is None and header is None:
+        raise Problem("malformed", "The id is missing: append it to the path, or send X-Inference-Id.")
     try:
-        with hub.place(job.id) as waiter:
-            # Once more, now that its end can't be missed.
-            job.refresh_from_db(fields=["state"])
-            if not job.is_final:
-                final = waiter.wait(min(float(wait), settings.MAX_WAIT_SECONDS))
-                if final is not None:
-                    return final
-    except NoPlace:
-        pass
-    return Job.objects.defer("input").get(id=job.id)
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
+        ids = {UUID(text) for text in (path_id, header) if text is not None}
     except ValueError:
-        return None
+        raise Problem("not-found", f"'{path_id or header}' is not the id of a job.") from None
+    if len(ids) > 1:
+        raise Problem("malformed", f"X-Inference-Id '{header}' contradicts the path, which names '{path_id}'.")
+    return ids.pop()
+
+
+def _wait(request: Request) -> float:
+    text = request.query_params.get("wait", "0")
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise Problem("malformed", f"wait={text}: expected a whole number of seconds")
+    return min(float(text), float(settings.MAX_WAIT_SECONDS))

@@ -5,7 +5,7 @@ Measured on PostgreSQL: an insert with its own commit takes 180 µs of the datab
 
 import threading
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connection
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
@@ -80,9 +80,20 @@ def _insert(entries: list[_Entry]) -> None:
 
 
 def _commit(jobs: list[Job]) -> None:
-    with transaction.atomic():
-        Job.objects.bulk_create(jobs)
-        changes.notify(changes.DISPATCH)
+    """Insert the jobs and wake the dispatcher in one statement, which is its own transaction.
+
+    One round trip: 190 µs of CPU for one job against 480 for `bulk_create` and a NOTIFY in a transaction of their own.
+    """
+    fields = Job._meta.concrete_fields
+    names = ", ".join(str(field.column) for field in fields)
+    row = f"({', '.join(['%s'] * len(fields))})"
+    # Identifiers are Django's own; every value is a parameter.
+    sql = f"INSERT INTO {Job._meta.db_table} ({names}) VALUES {', '.join([row] * len(jobs))}"  # noqa: S608
+    values = [field.get_db_prep_save(getattr(job, field.attname), connection) for job in jobs for field in fields]
+    if connection.vendor == "postgresql":
+        sql = f"WITH accepted AS ({sql}) SELECT pg_notify('{changes.DISPATCH}', '')"
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
 
 
 intake = Intake()

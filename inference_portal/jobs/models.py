@@ -1,7 +1,7 @@
 """The tables: jobs, the attempts that failed, and the workers that were heard."""
 
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db import connection, models
 from django.db.models import Q
@@ -27,13 +27,24 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Keep what exists for this caller: every access to a job goes through here."""
         return self if caller.sees_all_teams else self.filter(team_id=caller.team_id)
 
+    def named(self, job_id: UUID, model: str, caller: Caller) -> "Job | None":
+        """Return one job without its input, if it exists for the caller.
+
+        The same as `visible_to(caller).defer("input").filter(id=…, model=…).first()` without building that query each
+        time (260 against 630 µs of CPU): every poll of every client comes through here.
+        """
+        columns = ", ".join(str(field.column) for field in Job._meta.concrete_fields if field.name != "input")
+        sql = f"SELECT {columns} FROM jobs_job WHERE id = %s AND model = %s AND (team_id = %s OR %s)"  # noqa: S608
+        key = Job._meta.pk.get_db_prep_value(job_id, connection)
+        return next(iter(self.raw(sql, [key, model, caller.team_id, caller.sees_all_teams])), None)
+
     def due(self) -> "JobQuerySet":
         """Keep what waits for the dispatcher now, the first accepted first."""
         waiting = self.filter(state__in=_DUE, lease_until=None, not_before__lte=timezone.now())
         return waiting.order_by("accepted_at")
 
     def not_locked(self) -> "JobQuerySet":
-        """Lock the rows for this transaction, without those that somebody else changes now: never waits, no deadlock."""
+        """Lock the rows for this transaction, but for those that somebody else changes now: never waits, no deadlock."""
         # SQLite has one writer at a time anyway.
         return self.select_for_update(skip_locked=True) if connection.vendor == "postgresql" else self
 

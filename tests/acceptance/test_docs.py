@@ -53,7 +53,9 @@ ELSEWHERE = {
     "make clean": "Makefile",
     "make help": "Makefile",
 }
-ELSEWHERE_PROGRAMS = ("python -m pytest ", ".venv/bin/python -m pytest ", ".venv/bin/python -m bench.load")
+PYTEST = re.compile(r"(?:TEST_DATABASE=postgresql )?(?:\.venv/bin/)?python -m pytest (\S+)(?: -k \w+)?")
+# Made by `make secrets`, ignored by git.
+SECRETS = "deploy/secrets"
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 MOMENT = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
 
@@ -230,13 +232,15 @@ def test_every_block_is_of_a_kind_that_is_checked(name: str) -> None:
             for line in filter(None, (re.sub(r"\s*#.*", "", line) for line in block.text.splitlines())):
                 target = re.search(r"\bmake ([a-z-]+)", line)
                 assert target is None or target[1] in targets, f"{name}:{block.line}: make {line}"
-                assert line in ELSEWHERE or line.startswith(ELSEWHERE_PROGRAMS), f"{name}:{block.line}: {line}"
+                tests = PYTEST.fullmatch(line)
+                assert line in ELSEWHERE or (tests and exists(tests[1])), f"{name}:{block.line}: {line}"
         elif block.info == "sh":
             assert name == CONTAINERS, f"{name}:{block.line}: use bash"
         elif block.info.startswith("json "):
             kind = getattr(contract, block.info.removeprefix("json "))
             message = json.loads(block.text)
-            assert kind.from_message(message).to_message() == message, f"{name}:{block.line}"
+            sent = json.loads(json.dumps(kind.from_message(message).to_message()))
+            assert sent == message, f"{name}:{block.line}"
         else:
             assert block.info in ("bash", "python", "json", "text", "mermaid"), f"{name}:{block.line}: {block.info}"
 
@@ -274,13 +278,13 @@ def defined(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_and_function_that_is_named_exists(name: str) -> None:
-    top = {path.name for path in ROOT.iterdir()} - {".run"}
-    file_names = {path.name for folder in top for path in (ROOT / folder).rglob("*")} if name else set()
+    top = {path.name for path in ROOT.iterdir() if path.name not in (".git", ".venv", ".run")}
+    file_names = {path.name for folder in top for path in (ROOT / folder).rglob("*")}
     made = {m[1] for page in NAMES for b in blocks(page) if (m := re.match(r"# ([a-z_]+\.py)\n", b.text))}
     missing = []
     for token in re.findall(r"`([^`\n]+)`", prose(name)):
         if re.fullmatch(r"[\w.<>*-]+(/[\w.<>*-]+)*/?(:[\w.]+)?", token) and "/" in token:
-            if token.split("/")[0] in top and not exists(token):
+            if token.split("/")[0] in top and not token.startswith(SECRETS) and not exists(token):
                 missing.append(token)
         elif re.fullmatch(r"[\w-]+\.(py|md|toml|yaml|yml|conf|txt)(:[\w.]+)?", token):
             if ":" in token or (ROOT / token).exists():
@@ -414,3 +418,9 @@ def test_every_queue_is_listed_with_its_binding() -> None:
 def test_every_error_code_is_listed_with_what_is_done_about_it() -> None:
     listed = {plain(r[0]): r[1] == "yes" for r in rows("docs/flow.md", "code", "tried again")}
     assert listed == {code.value: code in TRANSIENT for code in contract.ErrorCode}
+
+
+def test_every_label_that_web_users_are_told_of_is_on_a_page() -> None:
+    sources = [p for p in (ROOT / "inference_portal" / "console").rglob("*") if p.suffix in (".py", ".html")]
+    pages = "\n".join(path.read_text() for path in sources)
+    assert [label for label in re.findall(r'"([^"]+)"', prose("docs/web.md")) if label not in pages] == []

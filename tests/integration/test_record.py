@@ -277,12 +277,10 @@ def test_a_result_that_overtakes_the_dispatchers_own_note_does_not_deadlock(team
         items = tuple(JobItem(str(job.id), 1, 1) for job in jobs)
         claimed = Claim(bundle, "cpu", "wine", "1", jobs[0].sha256, items)
         results = [rows.result(*map(success, order)) for order in (jobs, jobs[::-1])]
-        begun = time.monotonic()
-        in_threads(
+        in_threads(  # raises what the database raises for a deadlock
             lambda claimed=claimed: mark_sent(claimed),  # type: ignore[misc]
             *(lambda result=result: record_result(result) for result in results),  # type: ignore[misc]
         )
-        assert time.monotonic() - begun < 0.9, "a deadlock was waited for"
         assert Job.objects.filter(bundle=bundle).exclude(state=State.SUCCEEDED).count() == 0
 
 
