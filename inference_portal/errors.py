@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
@@ -141,7 +142,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer for a path that no route has (urls.handler404)."""
+    """Answer for a path that no route has (urls.handler404): to programs, and to people who strayed in the admin."""
+    if request.path.startswith("/admin/"):
+        return render(request, "not_found.html", status=404)
     return problem_response(request, Problem("not-found", f"There is nothing at {request.path}."))
 
 

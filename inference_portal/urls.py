@@ -57,8 +57,8 @@ urlpatterns = [
     path("problems/", docs.problem_list),
     re_path(r"^problems/(?P<slug>[a-z-]+)/?$", docs.problem_page),
     # Health
-    path("healthz", health.healthz),
-    path("readyz", health.readyz),
+    path("healthz", health.AliveView.as_view()),
+    path("readyz", health.CanWorkView.as_view()),
     # People
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(url="/admin/")),

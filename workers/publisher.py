@@ -59,7 +59,7 @@ class Publisher:
     def send_again(
         self, task: str, message: Mapping[str, Any], *, exchange: str, routing_key: str, about: str = ""
     ) -> None:
-        """`send`, again for RETRY_PAUSES when it fails: an idle connection may have died unseen, a broker comes back."""
+        """`send`, again after RETRY_PAUSES: an idle connection may have died unseen, a broker may come back."""
         for pause in RETRY_PAUSES:
             try:
                 self.send(task, message, exchange=exchange, routing_key=routing_key, about=about)

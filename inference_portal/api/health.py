@@ -1,28 +1,47 @@
 """For load balancers and supervisors: is the process alive, can it work, what is missing."""
 
 from django.db import DatabaseError
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpResponse, JsonResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
+from inference_portal.api import schemas
 from inference_portal.jobs.models import Worker
 from inference_portal.store import model_store
 
 
-def healthz(request: HttpRequest) -> HttpResponse:
-    """Answer that the process is alive."""
-    return JsonResponse({"status": "ok"})
+class AliveView(APIView):
+    """GET /healthz."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+    @extend_schema(**schemas.HEALTHZ)
+    def get(self, request: Request) -> HttpResponse:
+        """Answer that the process is alive."""
+        return JsonResponse({"status": "ok"})
 
 
-def readyz(request: HttpRequest) -> HttpResponse:
-    """Answer 200, or 503 without database or model store. Missing workers only degrade: requests wait for them."""
-    try:
-        workers = Worker.objects.alive().count()
-        database = True
-    except DatabaseError:
-        workers, database = 0, False
-    store = bool(model_store().snapshot().releases)
-    checks = {
-        "database": "ok" if database else "away",
-        "model_store": "ok" if store else "no model can be served",
-        "workers": f"{workers} alive" if workers else "degraded: none was heard lately",
-    }
-    return JsonResponse(checks, status=200 if database and store else 503)
+class CanWorkView(APIView):
+    """GET /readyz."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+    @extend_schema(**schemas.READYZ)
+    def get(self, request: Request) -> HttpResponse:
+        """Answer 200, or 503 without database or model store. Missing workers only degrade: requests wait for them."""
+        try:
+            workers = Worker.objects.alive().count()
+            database = True
+        except DatabaseError:
+            workers, database = 0, False
+        store = bool(model_store().snapshot().releases)
+        checks = {
+            "database": "ok" if database else "away",
+            "model_store": "ok" if store else "no model can be served",
+            "workers": f"{workers} alive" if workers else "degraded: none was heard lately",
+        }
+        return JsonResponse(checks, status=200 if database and store else 503)

@@ -107,6 +107,7 @@ class JobListView(generics.ListAPIView[Job]):
     filter_backends = [DjangoFilterBackend]
     filterset_class = JobFilter
 
+    @extend_schema(**schemas.JOB_LIST)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List the team's jobs, newest first."""
         try:
@@ -142,6 +143,11 @@ class JobView(generics.RetrieveAPIView[Job]):
     queryset = Job.objects.none()
     serializer_class = JobDetailSerializer
     lookup_url_kwarg = "job_id"
+
+    @extend_schema(**schemas.JOB_DETAIL)
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Return the job, without its payload."""
+        return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> JobQuerySet:
         """Return the jobs that exist for the caller."""

@@ -75,6 +75,7 @@ _V2_ANSWER = {
 _WINE = [14.23, 1.71, 2.43, 15.6, 127.0, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065.0]
 
 INFER: dict[str, Any] = {
+    "tags": ["Inference"],
     "summary": "Predict",
     "description": "V2 tensors or plain instances in, the same out. The Prefer header says who waits.",
     "parameters": [
@@ -109,11 +110,13 @@ INFER: dict[str, Any] = {
     },
 }
 STATUS: dict[str, Any] = {
+    "tags": ["Inference"],
     "summary": "Status of a job",
     "parameters": [_WAIT, _INFERENCE_ID],
     "responses": {200: Status, 400: _problem("path and header contradict each other"), **_DENIED, **_UNKNOWN},
 }
 RESULT: dict[str, Any] = {
+    "tags": ["Inference"],
     "summary": "Result of a job",
     "parameters": [_WAIT, _INFERENCE_ID],
     "responses": {
@@ -128,19 +131,27 @@ RESULT: dict[str, Any] = {
     },
 }
 SERVER: dict[str, Any] = {
+    "tags": ["Server and models"],
     "summary": "Server metadata",
     "auth": [],
     "responses": {
         200: _json("the server", "server", {"name": "inference-portal", "version": "0.1.0", "extensions": []})
     },
 }
-LIVE: dict[str, Any] = {"summary": "Is the server alive?", "auth": [], "responses": {200: Live}}
+LIVE: dict[str, Any] = {
+    "tags": ["Server and models"],
+    "summary": "Is the server alive?",
+    "auth": [],
+    "responses": {200: Live},
+}
 READY: dict[str, Any] = {
+    "tags": ["Server and models"],
     "summary": "Are requests accepted?",
     "auth": [],
     "responses": {200: Ready, 503: _problem("no database or no model")},
 }
 MODEL: dict[str, Any] = {
+    "tags": ["Server and models"],
     "summary": "Model metadata",
     "responses": {
         200: _json(
@@ -159,6 +170,7 @@ MODEL: dict[str, Any] = {
     },
 }
 MODEL_READY: dict[str, Any] = {
+    "tags": ["Server and models"],
     "summary": "Can a worker serve the model now?",
     "responses": {
         200: _json("a worker was heard lately", "ready", {"name": "wine", "ready": True}),
@@ -168,6 +180,7 @@ MODEL_READY: dict[str, Any] = {
     },
 }
 JOB_CREATE: dict[str, Any] = {
+    "tags": ["Jobs"],
     "summary": "Submit a job",
     "request": inline_serializer(
         "JobCreate",
@@ -192,6 +205,7 @@ JOB_CREATE: dict[str, Any] = {
     },
 }
 JOB_CANCEL: dict[str, Any] = {
+    "tags": ["Jobs"],
     "summary": "Cancel a job",
     "request": None,
     "responses": {
@@ -199,6 +213,69 @@ JOB_CANCEL: dict[str, Any] = {
         **_DENIED,
         **_UNKNOWN,
         409: _problem("it has ended already"),
+    },
+}
+
+_JOB = {
+    "id": _ID,
+    "team": "demo",
+    "submitted_by": "key demo",
+    "model": "wine",
+    "version": "1",
+    "state": "succeeded",
+    "attempt": 1,
+    "rows": 1,
+    "accepted_at": "2026-01-31T12:00:00.000000Z",
+    "started_at": "2026-01-31T12:00:00.010000Z",
+    "finished_at": "2026-01-31T12:00:00.012000Z",
+    "worker": "cpu@host/4711",
+    "device": "cpu",
+    "error": None,
+    "status_path": f"/status/wine/{_ID}",
+    "result_path": f"/result/wine/{_ID}",
+}
+JOB_LIST: dict[str, Any] = {
+    "tags": ["Jobs"],
+    "summary": "List jobs, newest first",
+    "examples": [OpenApiExample("a job", _JOB, response_only=True)],
+}
+JOB_DETAIL: dict[str, Any] = {
+    "tags": ["Jobs"],
+    "summary": "One job with its attempts",
+    "examples": [
+        OpenApiExample(
+            "a job",
+            _JOB
+            | {
+                "attempts": [
+                    {
+                        "number": 1,
+                        "worker": "cpu@host/4711",
+                        "device": "cpu",
+                        "started_at": "2026-01-31T12:00:00.010000Z",
+                        "finished_at": "2026-01-31T12:00:00.012000Z",
+                        "code": "succeeded",
+                        "message": "",
+                    }
+                ]
+            },
+            response_only=True,
+        )
+    ],
+}
+HEALTHZ: dict[str, Any] = {
+    "tags": ["Health"],
+    "summary": "Is this process alive?",
+    "auth": [],
+    "responses": {200: _json("alive", "alive", {"status": "ok"})},
+}
+READYZ: dict[str, Any] = {
+    "tags": ["Health"],
+    "summary": "Can it work, and what is missing?",
+    "auth": [],
+    "responses": {
+        200: _json("it can", "ready", {"database": "ok", "model_store": "ok", "workers": "1 alive"}),
+        503: _json("it can't", "not ready", {"database": "away", "model_store": "ok", "workers": "degraded"}),
     },
 }
 

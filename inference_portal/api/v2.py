@@ -17,6 +17,7 @@ from workers.formats import json_v2
 class ServerView(APIView):
     """GET /v2."""
 
+    authentication_classes = []
     permission_classes = [AllowAny]
 
     @extend_schema(**schemas.SERVER)
@@ -28,6 +29,7 @@ class ServerView(APIView):
 class LiveView(APIView):
     """GET /v2/health/live."""
 
+    authentication_classes = []
     permission_classes = [AllowAny]
 
     @extend_schema(**schemas.LIVE)
@@ -39,6 +41,7 @@ class LiveView(APIView):
 class ReadyView(APIView):
     """GET /v2/health/ready."""
 
+    authentication_classes = []
     permission_classes = [AllowAny]
 
     @extend_schema(**schemas.READY)

@@ -44,7 +44,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         return waiting.order_by("accepted_at")
 
     def not_locked(self) -> "JobQuerySet":
-        """Lock the rows for this transaction, but for those that somebody else changes now: never waits, no deadlock."""
+        """Lock the rows for this transaction, but for those that somebody else changes now: no waiting, no deadlock."""
         # SQLite has one writer at a time anyway.
         return self.select_for_update(skip_locked=True) if connection.vendor == "postgresql" else self
 

@@ -14,7 +14,7 @@ from inference_portal.accounts.models import Team
 from tests import services
 from tests.integration import rows
 from tests.rabbitmq_node import RabbitMQNode
-from workers import topology
+from workers import embedded_broker, topology
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +53,8 @@ def embedded_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Celery:
     """An app on the embedded broker, in a folder of its own."""
     monkeypatch.setenv("RUN_DIR", str(tmp_path / "run"))
     monkeypatch.delenv("BROKER_URL", raising=False)
+    # kombu remembers for the whole process what it has bound in another test's folder.
+    embedded_broker.Transport.global_state.clear()
     return rows.make_app()
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -137,7 +136,9 @@ def test_a_published_bundle_holds_exactly_the_rows_of_its_jobs(team: Team, broke
     with dispatcher(broker_app) as sender:
         sender.step()
     (bundle,) = published(broker_app)
-    assert [(item.id, item.attempt, item.rows) for item in bundle.jobs] == [(str(j.id), j.attempt, j.rows) for j in jobs]
+    assert [(item.id, item.attempt, item.rows) for item in bundle.jobs] == [
+        (str(j.id), j.attempt, j.rows) for j in jobs
+    ]
     assert bundle.data == b"".join(bytes(job.input) for job in jobs)
     assert (bundle.model, bundle.version, bundle.sha256, bundle.columns) == ("wine", "1", jobs[0].sha256, rows.WIDTH)
     assert [item.id for item in published(broker_app, "gpu")[0].jobs] == ids(on_gpu)
@@ -191,7 +192,9 @@ def test_a_pool_without_a_queue_holds_up_no_other_pool(team: Team, rabbitmq_app:
     assert Job.objects.due().get() == stuck
 
 
-def test_a_queue_that_is_full_gives_its_jobs_back_as_due(team: Team, rabbitmq: RabbitMQNode, rabbitmq_app: Celery) -> None:
+def test_a_queue_that_is_full_gives_its_jobs_back_as_due(
+    team: Team, rabbitmq: RabbitMQNode, rabbitmq_app: Celery
+) -> None:
     vhost = rabbitmq_app.conf.broker_url.rpartition("/")[2]
     limit = '{"max-length": 1, "overflow": "reject-publish"}'
     rabbitmq.ctl("set_policy", "-p", vhost, "short", "^inference.cpu$", limit, "--apply-to", "queues")
