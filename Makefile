@@ -6,7 +6,7 @@ BIN := .venv/bin
 DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/inference
 BROKER_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
-.PHONY: help run run-stack test test-unit lint format bench train lock secrets clean
+.PHONY: help run run-stack test test-unit dev lint format bench train lock secrets clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -26,6 +26,8 @@ test: .venv/dev  ## All tests: first on SQLite what needs no service, then on Po
 test-unit: .venv/dev  ## Only what needs no service
 	$(BIN)/python -m pytest tests/unit
 
+dev: .venv/dev  ## Install what developing needs
+
 lint: .venv/dev  ## Style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,8 +38,8 @@ format: .venv/dev  ## Apply the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/dev  ## Measure the full stack under load (SECONDS=30)
-	$(BIN)/python -m bench.load
+bench: .venv/dev  ## Measure the full stack under load (SECONDS=15 for each kind of load)
+	$(BIN)/python -m bench.load --seconds $(or $(SECONDS),15)
 
 train: .venv/dev  ## Train the example models again
 	$(BIN)/python -m models_store.train breast_cancer/1 wine/1

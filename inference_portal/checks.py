@@ -27,6 +27,7 @@ def check_limits(**kwargs: Any) -> list[CheckMessage]:
         "MAX_REQUEST_BYTES",
         "MAX_REQUEST_ROWS",
         "LEASE_SECONDS",
+        "CLAIM_SECONDS",
     )
     return [
         Error(f"{name} is {getattr(settings, name)}.", hint="Give a number above 0.", id="inference.E002")

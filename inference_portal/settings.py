@@ -15,7 +15,7 @@ def _embedded_secret_key() -> str:
     """Return this machine's own key for the embedded mode, made on first use (there is no default key)."""
     path = run_dir() / "secret_key"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(50))
     return path.read_text()
@@ -149,6 +149,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "inference_portal.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    # The OpenAPI document describes the routes; OPTIONS would describe them by guessing from serializers.
+    "DEFAULT_METADATA_CLASS": None,
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Inference portal",

@@ -42,6 +42,8 @@ class CanWorkView(APIView):
         checks = {
             "database": "ok" if database else "away",
             "model_store": "ok" if store else "no model can be served",
+            # The portal has no connection to the broker; it knows of it by what comes through it.
+            "broker": "ok" if workers else "degraded: nothing came through it lately",
             "workers": f"{workers} alive" if workers else "degraded: none was heard lately",
         }
         return JsonResponse(checks, status=200 if database and store else 503)

@@ -110,6 +110,9 @@ class JobListView(generics.ListAPIView[Job]):
     @extend_schema(**schemas.JOB_LIST)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List the team's jobs, newest first."""
+        known = {*JobFilter.base_filters, "cursor", "page_size"}
+        if unknown := sorted(request.query_params.keys() - known):
+            raise Problem("invalid-input", f"There is no filter '{unknown[0]}'; there are {', '.join(sorted(known))}.")
         try:
             return super().get(request, *args, **kwargs)
         except (ValueError, OverflowError, ValidationError, DataError) as error:

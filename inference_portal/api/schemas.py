@@ -274,7 +274,7 @@ READYZ: dict[str, Any] = {
     "summary": "Can it work, and what is missing?",
     "auth": [],
     "responses": {
-        200: _json("it can", "ready", {"database": "ok", "model_store": "ok", "workers": "1 alive"}),
+        200: _json("it can", "ready", {"database": "ok", "model_store": "ok", "broker": "ok", "workers": "1 alive"}),
         503: _json("it can't", "not ready", {"database": "away", "model_store": "ok", "workers": "degraded"}),
     },
 }

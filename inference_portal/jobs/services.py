@@ -11,6 +11,7 @@ from inference_portal.jobs import changes
 from inference_portal.jobs.intake import intake
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.states import FINAL, Event, sources, target
+from workers.failpoints import failpoint
 from workers.formats import Decoded
 from workers.model_store import Release
 
@@ -37,6 +38,7 @@ def job_new(*, caller: Caller, release: Release, decoded: Decoded) -> Job:
 def job_accept(*, job: Job) -> None:
     """Store the job; once this returns it is accepted and can't be lost."""
     intake.add(job)
+    failpoint("portal.after_commit")
 
 
 def job_cancel(*, job_id: UUID) -> bool:

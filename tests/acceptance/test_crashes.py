@@ -17,6 +17,7 @@ from tests.stack import Stack, running, wait_for
 
 QUICK = {"LEASE_SECONDS": "2", "CLAIM_SECONDS": "2"}
 EVERY_WINDOW = (
+    "portal.after_commit",
     "dispatcher.after_claim",
     "dispatcher.before_publish",
     "dispatcher.after_publish",
@@ -73,6 +74,13 @@ def submit(stack: Stack, rows: np.ndarray) -> list[httpx.Response]:
     return answers
 
 
+def answers_again(stack: Stack) -> bool:
+    try:
+        return stack.client.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def all_right(stack: Stack, answers: list[httpx.Response], expected: np.ndarray) -> None:
     for answer, probability in zip(answers, expected, strict=True):
         result = stack.result(answer, seconds=90)
@@ -84,13 +92,38 @@ def all_right(stack: Stack, answers: list[httpx.Response], expected: np.ndarray)
 @failpoints(",".join(f"{name}=kill" for name in EVERY_WINDOW))
 def test_a_kill_in_every_window_loses_nothing(own_stack: Stack, store: Path) -> None:
     rows, _ = data("wine", 60)
+    # The portal dies once it has stored the first job and before it has answered.
+    with pytest.raises(httpx.TransportError):
+        own_stack.infer("wine", {"instances": rows[:1].tolist()}, Prefer="respond-async")
+    wait_for(lambda: answers_again(own_stack), 30, own_stack.logs)
     answers = []
     for part in np.array_split(rows, 12):
         answers += submit(own_stack, part)
         time.sleep(0.2)
     all_right(own_stack, answers, direct(store, "wine", rows))
+    states = [job["state"] for job in own_stack.client.get("/api/jobs/", params={"page_size": 500}).json()["results"]]
+    assert states == ["succeeded"] * (len(rows) + 1)
     fired = {path.name.removeprefix("failpoint.") for path in own_stack.folder.glob("failpoint.*")}
     assert fired == set(EVERY_WINDOW)
+
+
+def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
+    postgres: str, tmp_path: Path, quick_store: Path, store: Path
+) -> None:
+    rows, _ = data("wine", 90)
+    variables = QUICK | {"MODEL_STORE": str(quick_store)}
+    with (
+        services.rabbitmq_server() as node,
+        services.database(postgres) as database,
+        running(Stack(tmp_path / "run", database_url=database, broker_url=node.url(), **variables)) as stack,
+    ):
+        answers = submit(stack, rows[:30])
+        node.kill9()
+        # The portal never talks to the broker: it goes on accepting.
+        answers += submit(stack, rows[30:60])
+        node.start()
+        answers += submit(stack, rows[60:])
+        all_right(stack, answers, direct(store, "wine", rows))
 
 
 @failpoints("worker.before_predict=sleep:5")

@@ -35,7 +35,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Prepare, then replace this process by supervisord. Raises CommandError with what to do about it."""
         run_dir: Path = settings.RUN_DIR
-        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        # Requests and results lie in here, and the demo login.
+        run_dir.chmod(0o700)
         (run_dir / "logs").mkdir(exist_ok=True)
         _lock(run_dir / "lock")
         if stopped := _stop_leftovers(run_dir):

@@ -1,0 +1,221 @@
+"""Requests that arrive together are stored together: all of them, each with its own answer, never in each other's way."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection
+from django.db.backends.signals import connection_created
+from django.utils import timezone
+
+from inference_portal.accounts.models import Team
+from inference_portal.jobs.intake import Intake
+from inference_portal.jobs.models import Job
+from tests.integration import rows
+from tests.integration.rows import in_threads, new_job
+from tests.stack import ROOT
+
+pytestmark = pytest.mark.django_db(transaction=True)
+JOB_FIELDS = {field.attname for field in Job._meta.concrete_fields}
+
+
+@pytest.fixture
+def inserts() -> Iterator[list[str]]:
+    """The statements that store jobs, from every thread's connection."""
+    seen: list[str] = []
+    stack = ExitStack()
+
+    def note(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        if "INSERT INTO" in sql and Job._meta.db_table in sql:
+            seen.append(sql)
+        return execute(sql, *rest)
+
+    def watch(connection: Any, **kwargs: Any) -> None:
+        connection.execute_wrappers.append(note)
+
+    connection_created.connect(watch)
+    with stack, connection.execute_wrapper(note):
+        yield seen
+    connection_created.disconnect(watch)
+
+
+def test_a_job_alone_is_stored_whole(team: Team) -> None:
+    job = new_job(team, rows=3, reply={"format": "v2", "id": "ünï ☃", "outputs": ["a"]})
+    Intake().add(job)
+    stored = Job.objects.get()
+    for name in JOB_FIELDS - {"input"}:
+        assert getattr(stored, name) == getattr(job, name), name
+    assert bytes(stored.input) == job.input
+
+
+def test_threads_that_come_together_are_all_stored_in_few_transactions(team: Team, inserts: list[str]) -> None:
+    intake = Intake()
+    jobs = [[new_job(team) for _ in range(10)] for _ in range(16)]
+    in_threads(*(lambda mine=mine: [intake.add(job) for job in mine] for mine in jobs))  # type: ignore[misc]
+    assert set(Job.objects.all()) == {job for mine in jobs for job in mine}
+    assert len(inserts) < 100, "no groups were made"
+
+
+def test_what_add_returned_for_is_committed(team: Team) -> None:
+    intake = Intake()
+
+    def work() -> bool:
+        job = new_job(team)
+        intake.add(job)
+        return rows.in_threads(lambda: Job.objects.filter(id=job.id).exists())[0]  # as another connection sees it
+
+    assert in_threads(*[work] * 8) == [True] * 8
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        ({"state": "lost"}, IntegrityError),
+        ({"finished_at": timezone.now()}, IntegrityError),
+        ({"team_id": None, "team": None}, IntegrityError),
+        ({"result": b"[]"}, IntegrityError),
+    ],
+)
+def test_a_job_that_the_database_refuses_fails_alone(team: Team, wrong: dict[str, Any], kind: type[Exception]) -> None:
+    """Held up by a slow leader, so that the bad one shares a group with good ones for certain."""
+    intake = Intake()
+    good = [new_job(team) for _ in range(9)]
+    bad = new_job(team, **wrong)
+    outcomes: dict[Any, Any] = {}
+
+    def work(job: Job) -> None:
+        try:
+            intake.add(job)
+            outcomes[job.id] = None
+        except DatabaseError as error:
+            outcomes[job.id] = error
+
+    with intake._lock:
+        intake._led = True  # as if a leader were at work
+    threads = [threading.Thread(target=_closing, args=(work, job)) for job in [*good[:4], bad, *good[4:]]]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(intake._waiting) == 10)
+    intake._waiting[0].woken.set()  # and now it hands over
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert isinstance(outcomes.pop(bad.id), kind)
+    assert list(outcomes.values()) == [None] * 9
+    assert set(Job.objects.all()) == set(good)
+
+
+def _closing(work: Callable[[Job], None], job: Job) -> None:
+    try:
+        work(job)
+    finally:
+        connection.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = timezone.now() + timedelta(seconds=10)
+    while not condition():
+        assert timezone.now() < end
+        threading.Event().wait(0.01)
+
+
+def test_after_a_refusal_the_next_job_is_taken(team: Team) -> None:
+    intake = Intake()
+    with pytest.raises(IntegrityError):
+        intake.add(new_job(team, state="lost"))
+    intake.add(new_job(team))
+    assert Job.objects.count() == 1
+
+
+def test_an_id_that_is_taken_is_an_error_and_changes_nothing(team: Team) -> None:
+    first = rows.make_job(team)
+    before = rows.whole(first.id)
+    with pytest.raises(IntegrityError):
+        Intake().add(new_job(team, id=first.id, rows=2))
+    assert rows.whole(first.id) == before
+
+
+CROWD = """
+import json, os, sys, threading, time
+os.environ["DATABASE_POOL_SIZE"] = "2"
+import django
+django.setup()
+from django.db import connection
+from inference_portal.accounts.models import Team
+from inference_portal.jobs.intake import Intake
+from inference_portal.jobs.models import Job
+from tests.integration.rows import new_job
+intake, errors, stored = Intake(), [], []
+team = Team.objects.get()
+connection.close()
+together = threading.Barrier(24)
+
+def work():
+    together.wait()
+    try:
+        for _ in range(5):
+            # The key look-up of a request: this thread holds one of the two connections when it comes to the intake.
+            Team.objects.get(id=team.id)
+            job = new_job(team)
+            intake.add(job)
+            stored.append(str(job.id))
+    except BaseException as error:
+        errors.append(repr(error))
+    finally:
+        connection.close()
+
+threads = [threading.Thread(target=work, daemon=True) for _ in range(24)]
+begun = time.monotonic()
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(max(0.0, 15 - (time.monotonic() - begun)))
+alive = sum(thread.is_alive() for thread in threads)
+print(json.dumps({"seconds": time.monotonic() - begun, "alive": alive, "errors": errors, "stored": stored}), flush=True)
+os._exit(0)
+"""
+
+
+def test_more_threads_than_connections_do_not_wait_for_each_other(team: Team, postgresql: None) -> None:
+    parameters = connection.settings_dict
+    url = f"postgres://{parameters['USER']}@{parameters['HOST']}:{parameters['PORT']}/{parameters['NAME']}"
+    environment = os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "inference_portal.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", CROWD], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["alive"], said["errors"]) == (0, []), said
+    assert said["seconds"] < 10
+    assert sorted(said["stored"]) == sorted(str(i) for i in Job.objects.values_list("id", flat=True))
+    assert len(said["stored"]) == 120
+
+
+def test_a_lost_connection_refuses_what_came_and_the_next_is_stored(team: Team, postgresql: None) -> None:
+    intake = Intake()
+    intake.add(new_job(team))
+
+    def work() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (pid,) = cursor.fetchone()
+        in_threads(lambda: terminate(pid))
+        with pytest.raises(DatabaseError):
+            intake.add(new_job(team))
+        connection.close()  # as Django does at the end of a request
+        intake.add(new_job(team))
+
+    in_threads(work)
+    assert Job.objects.count() == 2
+
+
+def terminate(pid: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
