@@ -24,7 +24,8 @@ LOCAL_POSTGRES = "postgres://postgres@127.0.0.1:5432"
 
 def missing(what: str) -> None:
     """Fail under CI, skip elsewhere, and say what to do."""
-    message = f"{what} is missing: start it, or install it (Debian: apt-get install postgresql rabbitmq-server)"
+    packages = "postgresql rabbitmq-server chromium"
+    message = f"{what} is missing: start it, or install it (Debian: apt-get install {packages})"
     if os.environ.get("CI"):
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
@@ -49,10 +50,25 @@ def postgres_server() -> Iterator[str]:
 @contextlib.contextmanager
 def rabbitmq_server() -> Iterator[RabbitMQNode]:
     """Yield an own RabbitMQ node: tests make and remove virtual hosts, and must not meet anybody's messages."""
-    if not rabbitmq_is_installed() and not _install("rabbitmq-server"):
-        missing("RabbitMQ")
+    need_rabbitmq()
     with tempfile.TemporaryDirectory(prefix="rabbitmq-") as folder, RabbitMQNode(Path(folder)) as node:
         yield node
+
+
+def need_rabbitmq() -> None:
+    """Make sure that RabbitMQ's program is here, or fail or skip."""
+    if not rabbitmq_is_installed() and not _install("rabbitmq-server"):
+        missing("RabbitMQ")
+
+
+def browser() -> str:
+    """Return the path of a Chromium, or fail or skip."""
+    name = os.environ.get("BROWSER_PATH", "chromium")
+    path = shutil.which(name) or (shutil.which(name) if _install("chromium") else None)
+    if path is None:
+        missing("Chromium")
+    assert path is not None
+    return path
 
 
 @contextlib.contextmanager

@@ -1,13 +1,13 @@
 """The main path in a real browser, against the real system."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
+
+from tests import services
 
 # Quiet and offline: the console loads nothing from elsewhere, and neither shall the browser.
 FLAGS = (
@@ -24,12 +24,7 @@ FLAGS = (
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A browser's page. Without a browser the test is skipped, but never where it is meant to run."""
-    path = shutil.which(os.environ.get("BROWSER_PATH", "chromium"))
-    if path is None:
-        reason = "NO BROWSER: the console was not looked at. Install chromium or set BROWSER_PATH."
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    path = services.browser()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         try:

@@ -13,7 +13,6 @@ import pytest
 
 from tests import services
 from tests.integration.deployment import Deployment, broker_with_accounts
-from tests.rabbitmq_node import rabbitmq_is_installed
 from tests.stack import wait_for
 from workers import topology
 
@@ -24,8 +23,7 @@ WINE = [14.23, 1.71, 2.43, 15.6, 127.0, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92,
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory, postgres: str) -> Iterator[Deployment]:
     """Broker, database and setup; no process yet."""
-    if not rabbitmq_is_installed():
-        services.missing("RabbitMQ")
+    services.need_rabbitmq()
     folder = tmp_path_factory.mktemp("deployment")
     with (
         services.database(postgres) as database,
