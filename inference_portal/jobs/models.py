@@ -1,6 +1,8 @@
 """The tables: jobs, the attempts that failed, and the workers that were heard."""
 
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import connection, models
@@ -20,6 +22,14 @@ _DUE = [State.QUEUED.value, State.RETRYING.value]
 WORKER_SILENCE = timedelta(seconds=16)
 
 
+def _key(job_id: UUID) -> Any:
+    return Job._meta.pk.get_db_prep_value(job_id, connection)
+
+
+def _places(values: list[Any]) -> str:
+    return ", ".join(["%s"] * len(values))
+
+
 class JobQuerySet(models.QuerySet["Job"]):
     """What the rest of the portal asks for."""
 
@@ -28,15 +38,21 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self if caller.sees_all_teams else self.filter(team_id=caller.team_id)
 
     def named(self, job_id: UUID, model: str, caller: Caller) -> "Job | None":
-        """Return one job without its input, if it exists for the caller.
+        """Return one job without its input, if it exists for the caller: what every poll of every client asks for."""
+        where = "id = %s AND model = %s AND (team_id = %s OR %s)"
+        return next(self._brief(where, [_key(job_id), model, caller.team_id, caller.sees_all_teams]), None)
 
-        The same as `visible_to(caller).defer("input").filter(id=…, model=…).first()` without building that query each
-        time (260 against 630 µs of CPU): every poll of every client comes through here.
-        """
+    def ended(self, job_ids: Iterable[UUID]) -> "Iterator[Job]":
+        """Return those of the jobs that are final, without their inputs: what the wait hub asks for."""
+        keys = [_key(job_id) for job_id in job_ids]
+        where = f"id IN ({_places(keys)}) AND state IN ({_places(_FINAL)})"
+        return self._brief(where, [*keys, *_FINAL])
+
+    def _brief(self, where: str, parameters: list[Any]) -> "Iterator[Job]":
+        """`filter(…).defer("input")` without building that query each time: 260 against 630 µs of CPU."""
         columns = ", ".join(str(field.column) for field in Job._meta.concrete_fields if field.name != "input")
-        sql = f"SELECT {columns} FROM jobs_job WHERE id = %s AND model = %s AND (team_id = %s OR %s)"  # noqa: S608
-        key = Job._meta.pk.get_db_prep_value(job_id, connection)
-        return next(iter(self.raw(sql, [key, model, caller.team_id, caller.sees_all_teams])), None)
+        # `where` is one of the constants above; every value is a parameter.
+        return iter(self.raw(f"SELECT {columns} FROM jobs_job WHERE {where}", parameters))  # noqa: S608
 
     def due(self) -> "JobQuerySet":
         """Keep what waits for the dispatcher now, the first accepted first."""

@@ -16,7 +16,6 @@ from django.db import close_old_connections
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.pool import give_back
-from inference_portal.jobs.states import FINAL
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ class WaitHub:
         self._wanted.wait()
 
     def _wake(self, ids: set[str]) -> None:
-        for job in Job.objects.filter(id__in=ids, state__in=FINAL).defer("input"):
+        for job in Job.objects.ended(UUID(job_id) for job_id in ids):
             with self._lock:
                 waiters = list(self._waiters.get(str(job.id), ()))
             for waiter in waiters:

@@ -2,9 +2,9 @@
 
 import base64
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -78,8 +78,10 @@ def test_a_revoked_or_expired_key_does_not_work(team: Team, fields: dict[str, An
     problem(client(team, **fields).get("/api/jobs/"), 401, "unauthenticated")
 
 
-def test_a_wrong_key_is_refused_on_open_paths_too(db: None) -> None:
-    problem(Client().get("/v2", headers={"Authorization": "Bearer wrong"}), 401, "unauthenticated")
+def test_open_paths_ask_for_no_key_and_look_at_none(db: None) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/healthz", "/readyz", "/problems/bad-data"):
+            assert Client().get(path, headers=headers).status_code == 200
 
 
 def session(team: Team | None, *, csrf: bool = False, **fields: Any) -> Client:
@@ -133,19 +135,19 @@ def routes() -> list[str]:
 
 # Route -> its methods beside HEAD and OPTIONS, and the role that reading takes; None: open to everybody.
 TABLE: dict[str, tuple[str, Role | None]] = {
-    "v2/models/<str:model>/infer": ("POST", Role.VIEWER),
-    "v2/models/<str:model>/versions/<str:version>/infer": ("POST", Role.VIEWER),
-    "status/<str:model>": ("GET", Role.VIEWER),
-    "status/<str:model>/<str:job_id>": ("GET", Role.VIEWER),
-    "result/<str:model>": ("GET", Role.VIEWER),
-    "result/<str:model>/<str:job_id>": ("GET", Role.VIEWER),
+    "v2/models/<model:model>/infer": ("POST", Role.VIEWER),
+    "v2/models/<model:model>/versions/<version:version>/infer": ("POST", Role.VIEWER),
+    "status/<model:model>": ("GET", Role.VIEWER),
+    "status/<model:model>/<str:job_id>": ("GET", Role.VIEWER),
+    "result/<model:model>": ("GET", Role.VIEWER),
+    "result/<model:model>/<str:job_id>": ("GET", Role.VIEWER),
     "v2": ("GET", None),
     "v2/health/live": ("GET", None),
     "v2/health/ready": ("GET", None),
-    "v2/models/<str:model>": ("GET", Role.VIEWER),
-    "v2/models/<str:model>/versions/<str:version>": ("GET", Role.VIEWER),
-    "v2/models/<str:model>/ready": ("GET", Role.VIEWER),
-    "v2/models/<str:model>/versions/<str:version>/ready": ("GET", Role.VIEWER),
+    "v2/models/<model:model>": ("GET", Role.VIEWER),
+    "v2/models/<model:model>/versions/<version:version>": ("GET", Role.VIEWER),
+    "v2/models/<model:model>/ready": ("GET", Role.VIEWER),
+    "v2/models/<model:model>/versions/<version:version>/ready": ("GET", Role.VIEWER),
     "api/jobs/": ("GET POST", Role.VIEWER),
     "api/jobs/<uuid:job_id>/": ("GET", Role.VIEWER),
     "api/jobs/<uuid:job_id>/cancel/": ("POST", Role.VIEWER),
@@ -157,7 +159,7 @@ TABLE: dict[str, tuple[str, Role | None]] = {
     "readyz": ("GET", None),
     "": ("GET", None),
 }
-PLAIN = ("problems/", "^problems/(?P<slug>[a-z-]+)/?$", "healthz", "readyz", "")
+PLAIN = ("problems/", "^problems/(?P<slug>[a-z-]+)/?$", "")
 CALLERS = ("anonymous", "viewer", "submitter", "operator", "foreign")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
@@ -167,7 +169,7 @@ def test_the_table_of_routes_is_complete() -> None:
 
 
 def filled(route: str, job: Job) -> str:
-    path = route.replace("<str:model>", "wine").replace("<str:version>", "1").replace("^problems", "problems")
+    path = route.replace("<model:model>", "wine").replace("<version:version>", "1").replace("^problems", "problems")
     path = path.replace("(?P<slug>[a-z-]+)/?$", "bad-data")
     return "/" + path.replace("<str:job_id>", str(job.id)).replace("<uuid:job_id>", str(job.id))
 
@@ -187,7 +189,7 @@ def test_every_route_answers_every_method_and_caller_as_the_table_says(team: Tea
             sender = client(team, Role(who))
         body = {"model": "wine", "rows": [ROW]} if route == "api/jobs/" else BODY
         headers = {"Prefer": "respond-async"}
-        if route in ("status/<str:model>", "result/<str:model>"):
+        if route in ("status/<model:model>", "result/<model:model>"):
             headers["X-Inference-Id"] = str(job.id)
         answer = sender.generic(method, filled(route, job), json.dumps(body), "application/json", headers=headers)
         got = answer.status_code
@@ -197,8 +199,8 @@ def test_every_route_answers_every_method_and_caller_as_the_table_says(team: Tea
             assert got in ((302,) if route == "" else (200, 405)), where
             continue
         reads = method in ("GET", "HEAD", "OPTIONS")
-        allowed = {*methods.split(), "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
-        theirs = "job_id" in route or route in ("status/<str:model>", "result/<str:model>")
+        allowed = {*methods.split()} | ({"HEAD"} if "GET" in methods else set())
+        theirs = "job_id" in route or route in ("status/<model:model>", "result/<model:model>")
         if role is not None and who == "anonymous":
             assert got == 401, where
         elif role is not None and who == "viewer" and not reads:
@@ -206,7 +208,7 @@ def test_every_route_answers_every_method_and_caller_as_the_table_says(team: Tea
         elif method not in allowed:
             assert got == 405, where
             assert set(answer["Allow"].split(", ")) >= set(methods.split()), where
-        elif who == "foreign" and theirs and method != "OPTIONS":
+        elif who == "foreign" and theirs:
             assert got == 404, where
         else:
             assert got in (200, 202), where
@@ -244,8 +246,8 @@ def test_a_job_of_another_team_does_not_exist_on_any_route_and_is_not_changed(te
 
 def test_the_list_is_the_newest_first_and_its_pages_neither_repeat_nor_miss(team: Team, submitter: Client) -> None:
     now = timezone.now()
-    # Ties too: many jobs are accepted in the same microsecond.
-    jobs = [make_job(team, accepted_at=now - timedelta(seconds=i // 4)) for i in range(25)]
+    # Ties too: jobs may be accepted in the same microsecond.
+    jobs = [make_job(team, accepted_at=now - timedelta(seconds=i // 2)) for i in range(25)]
     seen: list[str] = []
     path = "/api/jobs/?page_size=3"
     while path:
@@ -292,7 +294,6 @@ def test_the_list_filters_by_state_model_version_and_time(team: Team, submitter:
     "query",
     [
         "state=lost", "state=%00", "created_after=yesterday", "created_before=2026-13-01", "model=%00", "version=%00",
-        "created_after=0001-01-01T00:00:00%2B14:00", "created_before=9999-12-31T23:59:59-14:00",
     ],
 )  # fmt: skip
 def test_a_filter_value_that_makes_no_sense_is_named(submitter: Client, query: str) -> None:
@@ -308,7 +309,8 @@ def cursor(text: str) -> str:
     "query",
     [
         "cursor=nonsense", "cursor=%00", "cursor=", f"cursor={cursor('p=nonsense')}", f"cursor={cursor('p=%00')}",
-        f"cursor={cursor('o=-5')}", f"cursor={cursor('o=99999999999999999999')}", f"cursor={cursor('r=x&p=2026-99-99')}",
+        "created_after=0001-01-01T00:00:00%2B14:00", "created_before=9999-12-31T23:59:59-14:00",
+        f"cursor={cursor('o=-5')}", f"cursor={cursor('o=99999999999999999999')}", f"cursor={cursor('p=2026-99-99')}",
         f"cursor={cursor('p=9999-12-31T23:59:59-14:00')}", "page_size=0", "page_size=-1", "page_size=x",
         "page_size=99999999999999999999", "page_size=%00", "wait=5", "state=", "model=", "created_after=",
     ],
@@ -427,12 +429,20 @@ def test_the_id_may_come_in_the_header_and_must_not_contradict_the_path(team: Te
         for text in good:
             assert submitter.get(f"/{route}/wine", headers={"X-Inference-Id": text}).status_code == 200
             assert submitter.get(f"/{route}/wine/{job.id}", headers={"X-Inference-Id": text}).status_code == 200
-        for text in (str(uuid4()), "nonsense", "", "\xff", "1" * 5000):
-            answer = submitter.get(f"/{route}/wine/{job.id}", headers={"X-Inference-Id": text})
-            problem(answer, 400, "malformed")
-            assert submitter.get(f"/{route}/wine", headers={"X-Inference-Id": text}).status_code in (400, 404)
+        other = {"X-Inference-Id": str(uuid4())}
+        problem(submitter.get(f"/{route}/wine/{job.id}", headers=other), 400, "malformed")
+        problem(submitter.get(f"/{route}/wine", headers=other), 404, "not-found")
         problem(submitter.get(f"/{route}/wine"), 400, "malformed")
         problem(submitter.get(f"/{route}/breast_cancer/{job.id}"), 404, "not-found")
+
+
+@pytest.mark.parametrize("text", ["nonsense", "", "\xff", "1" * 5000])
+def test_a_header_that_is_no_id_is_named_and_not_the_path(team: Team, submitter: Client, text: str) -> None:
+    job = make_final(team, State.SUCCEEDED)
+    for route in ("status", "result"):
+        answer = submitter.get(f"/{route}/wine/{job.id}", headers={"X-Inference-Id": text})
+        assert "X-Inference-Id" in problem(answer, 400, "malformed")["detail"]
+        assert submitter.get(f"/{route}/wine", headers={"X-Inference-Id": text}).status_code in (400, 404)
 
 
 @pytest.mark.parametrize("wait", ["", "x", "-1", "1.5", "1e3", "9" * 10, "%C2%B2", "%D9%A3", "%00", "1%0A", " 1"])
@@ -585,7 +595,8 @@ ID = "0b0e7a52-6c1f-4b6e-9d1c-6f5f7d3a9c11"
     "path",
     [
         "//", "///", "/v2/", "/v2//", "/v2/models//infer", "/v2/models/wine/infer/", "/v2/models/%00/infer",
-        "/v2/models/%ff/infer", "/v2/models/wine/versions/%00/infer", "/v2/models/wine/versions/-1", "/v2/models/%2e%2e",
+        "/v2/models/%ff/infer", "/v2/models/wine/versions/%00/infer", "/v2/models/wine/versions/-1",
+        "/v2/models/%2e%2e", "/v2/models/wine/versions/" + "9" * 5000,
         "/v2/models/" + "x" * 5000, "/v2/models/w%C3%AFne/infer", "/status", "/status/", f"/status/%00/{ID}",
         f"/status/w%C3%AFne/{ID}", f"/status/%ff/{ID}", "/status/wine/%00", "/status/wine/" + "1" * 5000,
         f"/result/%00/{ID}", f"/result/{'x' * 3000}/{ID}", "/result/wine/..", "/api/jobs", "/api/jobs/x/",
@@ -637,10 +648,9 @@ def test_missing_workers_degrade_and_do_not_end_readiness(db: None) -> None:
 def test_the_openapi_document_is_valid_and_describes_exactly_the_routes_that_exist(submitter: Client) -> None:
     document = json.loads(submitter.get("/api/schema/?format=json").content)
     validate(document)
-    to_path: Callable[[str], str] = lambda r: "/" + r.replace("<str:", "{").replace("<uuid:", "{").replace(">", "}")  # noqa: E731
-    expected = {
-        to_path(r): m for r, (m, _) in TABLE.items() if r not in PLAIN and r not in ("api/schema/", "api/docs/")
-    }
+    documents = ("api/schema/", "api/docs/")
+    described_routes = [route for route in TABLE if route not in PLAIN and route not in documents]
+    expected = {"/" + re.sub(r"<[a-z]+:([a-z_]+)>", r"{\1}", route): TABLE[route][0] for route in described_routes}
     described = {path: " ".join(sorted(m.upper() for m in verbs)) for path, verbs in document["paths"].items()}
     assert described == expected
     for path, verbs in document["paths"].items():

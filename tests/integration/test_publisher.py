@@ -1,4 +1,4 @@
-"""Publishing is confirmed or an error, never silence and never for ever; the embedded broker loses and doubles nothing."""
+"""Publishing is confirmed or an error, never silence; the embedded broker loses and doubles nothing."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What each crash leaves behind is swept to the right end: nothing stuck, nothing done twice, no attempt burnt for nothing."""
+"""What each crash leaves behind is swept to the right end: nothing stuck, nothing done twice, no attempt wasted."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -209,7 +209,7 @@ def test_a_sweep_and_late_results_at_once_agree_about_every_job(team: Team) -> N
 
 @pytest.mark.django_db(transaction=True)
 def test_claims_notes_results_cancels_and_sweeps_at_once_leave_every_job_in_one_piece(team: Team) -> None:
-    """Everybody at once on the same rows, for a second; then the leftovers are swept, and each job goes on or has ended."""
+    """Everybody at once on the same rows for a second; swept afterwards, each job goes on or has ended."""
     make_worker()
     jobs = Job.objects.bulk_create([rows.new_job(team) for _ in range(120)])
     end = timezone.now() + timedelta(seconds=1)
