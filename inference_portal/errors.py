@@ -49,7 +49,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "model-error": ProblemType(502, "The model failed", False, "The model raised an error on this input, and would again. The detail says which."),
     "dead-lettered": ProblemType(502, "The job was given up", False, "All its attempts failed. It is kept with its input and its errors, for an operator to look at."),
     "no-place-to-wait": ProblemType(503, "Too many requests are waiting", True, "Try again, or send 'Prefer: respond-async' and poll: that needs no place."),
-    "unavailable": ProblemType(503, "The portal can't do this now", True, "The database is away or overloaded. Nothing was accepted; try again after Retry-After seconds."),
+    "unavailable": ProblemType(503, "The portal can't do this now", True, "The database is away. Try again after Retry-After seconds; if it went away in the middle of accepting a request, that job may exist: look at the list."),
     "not-ready": ProblemType(503, "No worker serves this model now", True, "Requests are accepted and wait until a worker comes."),
     "wait-expired": ProblemType(504, "Still running", True, "The job goes on. Fetch its result from Location, or wait longer with 'Prefer: wait=N'."),
 }  # fmt: skip
@@ -125,7 +125,7 @@ def as_problem(error: Exception) -> Problem:
             return Problem("invalid-input", _first(faults), faults=faults)
         case OperationalError() | InterfaceError():
             logger.error("the database is away", exc_info=error)
-            return Problem("unavailable", "The database is away; nothing was accepted.")
+            return Problem("unavailable", "The database is away, try again.")
         case _:
             logger.error("unforeseen", exc_info=error)
             return Problem("internal-error", "An error that nobody foresaw; it was logged.")

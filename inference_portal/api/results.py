@@ -81,13 +81,19 @@ def _job_id(request: Request, path_id: str | None) -> UUID:
     header = request.headers.get("X-Inference-Id")
     if path_id is None and header is None:
         raise Problem("malformed", "The id is missing: append it to the path, or send X-Inference-Id.")
-    try:
-        ids = {UUID(text) for text in (path_id, header) if text is not None}
-    except ValueError:
-        raise Problem("not-found", f"'{path_id or header}' is not the id of a job.") from None
-    if len(ids) > 1:
+    wanted = _uuid(path_id or header or "")
+    if path_id is not None and header is not None and _uuid(header) != wanted:
         raise Problem("malformed", f"X-Inference-Id '{header}' contradicts the path, which names '{path_id}'.")
-    return ids.pop()
+    if wanted is None:
+        raise Problem("not-found", f"'{path_id or header}' is not the id of a job.")
+    return wanted
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _wait(request: Request) -> float:

@@ -90,11 +90,12 @@ class Dispatcher:
         self._publisher.close()
 
     def step(self) -> bool:
-        """Claim what there is room for and send it. Returns whether anything was due."""
+        """Claim what there is room for and send it. Returns whether there was any."""
         if not Job.objects.due().exists():
             return False
         failed: dict[str, Exception] = {}
-        for claimed in claim(self._room.by_pool()):
+        claims = claim(self._room.by_pool())
+        for claimed in claims:
             if claimed.pool not in failed:
                 try:
                     self._send(claimed)
@@ -106,7 +107,7 @@ class Dispatcher:
             release_claim(claimed)
         for first in failed.values():
             raise first
-        return True
+        return bool(claims)
 
     def _send(self, claimed: Claim) -> None:
         inputs = dict(Job.objects.filter(id__in=claimed.ids).values_list("id", "input"))

@@ -120,6 +120,9 @@ class Job(models.Model):
                 name="job_result_only_if_succeeded",
                 condition=Q(state=State.SUCCEEDED.value) | Q(result__isnull=True),
             ),
+            models.CheckConstraint(
+                name="job_running_has_lease", condition=~Q(state=State.RUNNING.value) | Q(lease_until__isnull=False)
+            ),
             models.CheckConstraint(name="job_final_has_no_lease", condition=Q(finished_at=None) | Q(lease_until=None)),
         ]
         indexes = [

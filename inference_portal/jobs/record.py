@@ -113,21 +113,18 @@ def record_started(started: Started) -> int:
 
 
 def record_heartbeat(heartbeat: Heartbeat) -> None:
-    """Keep a worker's newest heartbeat; an older one that comes late changes nothing."""
-    seen = _time(heartbeat.sent)
+    """Note that a worker lives. The time is the arrival's: by a clock that is slow it would never be alive."""
+    now = timezone.now()
     fields = {
         "host": heartbeat.host,
         "pools": list(heartbeat.pools),
         "device": heartbeat.device,
         "processes": heartbeat.processes,
         "serves": list(heartbeat.models),
-        "seen_at": min(seen, timezone.now()),
+        "seen_at": now,
     }
-    with transaction.atomic():
-        _, is_new = Worker.objects.get_or_create(name=heartbeat.worker, defaults=fields)
-        if not is_new:
-            Worker.objects.filter(name=heartbeat.worker, seen_at__lte=seen).update(**fields)
-        Worker.objects.filter(seen_at__lt=timezone.now() - FORGET_WORKER_AFTER).delete()
+    Worker.objects.update_or_create(name=heartbeat.worker, defaults=fields)
+    Worker.objects.filter(seen_at__lt=now - FORGET_WORKER_AFTER).delete()
 
 
 def lease(model: str, version: str) -> timedelta:

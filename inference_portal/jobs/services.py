@@ -12,9 +12,11 @@ from inference_portal.jobs.intake import intake
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.states import FINAL, Event, sources, target
 from workers.failpoints import failpoint
-from workers.formats import Decoded
+from workers.formats import Decoded, TooLarge
 from workers.model_store import Release
 
+# As base64 in a message this stays below the 16 MiB that RabbitMQ 4 takes by default.
+MAX_INPUT_BYTES = 8 * 1024 * 1024
 # A notification holds 8,000 bytes; an id is 36 and a comma.
 IDS_PER_NOTIFICATION = 200
 
@@ -22,6 +24,9 @@ IDS_PER_NOTIFICATION = 200
 def job_new(*, caller: Caller, release: Release, decoded: Decoded) -> Job:
     """Return a job that isn't stored yet, so that one can begin to wait for its id before it exists."""
     manifest = release.manifest
+    if decoded.matrix.nbytes > MAX_INPUT_BYTES:
+        most = MAX_INPUT_BYTES // decoded.matrix.itemsize
+        raise TooLarge(f"{decoded.matrix.size:,} values; one request may have {most:,} (rows times columns)")
     return Job(
         team_id=caller.team_id,
         submitted_by=caller.name,

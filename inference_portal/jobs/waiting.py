@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from uuid import UUID
 
 from django.conf import settings
@@ -88,20 +88,20 @@ class WaitHub:
                 time.sleep(0.5)
 
     def _watch(self) -> None:
-        source = changes.listen(changes.FINAL)
         looked = 0.0
-        while True:
-            if source.polls:
-                self._until_wanted()
-            payloads = source.wait(LOOK_AGAIN_SECONDS)
-            with self._lock:
-                ids = set(self._waiters)
-            if payloads is not None and time.monotonic() - looked < LOOK_AGAIN_SECONDS:
-                ids &= {part for payload in payloads for part in payload.split(",")}
-            else:
-                looked = time.monotonic()
-            if ids:
-                self._wake(ids)
+        with closing(changes.listen(changes.FINAL)) as source:
+            while True:
+                if source.polls:
+                    self._until_wanted()
+                payloads = source.wait(LOOK_AGAIN_SECONDS)
+                with self._lock:
+                    ids = set(self._waiters)
+                if payloads is not None and time.monotonic() - looked < LOOK_AGAIN_SECONDS:
+                    ids &= {part for payload in payloads for part in payload.split(",")}
+                else:
+                    looked = time.monotonic()
+                if ids:
+                    self._wake(ids)
 
     def _until_wanted(self) -> None:
         with self._lock:
@@ -117,4 +117,5 @@ class WaitHub:
                 waiter.end(job)
 
 
-hub = WaitHub(settings.MAX_WAITERS)
+# A wrong setting is reported by the check inference.E002.
+hub = WaitHub(max(0, settings.MAX_WAITERS))

@@ -18,6 +18,7 @@ from django.utils import timezone
 from openapi_spec_validator import validate
 
 from inference_portal.accounts.models import ApiKey, Role, Team, User
+from inference_portal.jobs import services
 from inference_portal.jobs.models import Attempt, Job
 from inference_portal.jobs.states import FINAL, State
 from tests.integration import rows
@@ -541,13 +542,16 @@ def test_a_wrong_body_names_its_place_and_queues_nothing(
     assert not Job.objects.exists()
 
 
-def test_more_than_one_request_may_hold_is_413(submitter: Client) -> None:
+def test_more_than_one_request_may_hold_is_413(submitter: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     with override_settings(MAX_REQUEST_BYTES=1000, DATA_UPLOAD_MAX_MEMORY_SIZE=1000):
         for path in (INFER, "/api/jobs/"):
             problem(post(submitter, path, b" " * 1001), 413, "too-large")
         assert post(submitter, INFER, BODY, **ASYNC).status_code == 202
     with override_settings(MAX_REQUEST_ROWS=1):
         problem(post(submitter, INFER, {"instances": [ROW, ROW]}), 413, "too-large")
+    monkeypatch.setattr(services, "MAX_INPUT_BYTES", 4 * 13)
+    assert post(submitter, INFER, {"instances": [ROW]}, **ASYNC).status_code == 202
+    assert "26 values" in problem(post(submitter, INFER, {"instances": [ROW, ROW]}), 413, "too-large")["detail"]
         assert post(submitter, INFER, BODY, **ASYNC).status_code == 202
     assert Job.objects.count() == 2
 

@@ -1,6 +1,5 @@
 """Workers' messages become rows: once, whatever comes twice, late, mixed up or from a clock that is wrong."""
 
-import itertools
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -223,22 +222,12 @@ def heartbeat(sent: float, device: str = "cpu") -> Heartbeat:
     return Heartbeat("cpu@host", "host", ("cpu",), device, 2, ("wine:1",), sent)
 
 
-def test_the_newest_heartbeat_wins_in_whatever_order_they_come() -> None:
-    now = time.time()
-    for order in itertools.permutations([(now - 3, "first"), (now - 2, "second"), (now - 1, "third")]):
-        Worker.objects.all().delete()
-        for sent, device in order:
-            record_heartbeat(heartbeat(sent, device))
-        assert Worker.objects.get().device == "third"
-        assert Worker.objects.alive().count() == 1
-
-
-def test_a_workers_clock_that_is_ahead_neither_hides_it_nor_keeps_it_alive() -> None:
-    ahead = time.time() + 3600
-    record_heartbeat(heartbeat(ahead, "one"))
-    assert Worker.objects.get().seen_at <= timezone.now()
-    record_heartbeat(heartbeat(ahead + 5, "two"))
-    assert Worker.objects.get().device == "two"
+@pytest.mark.parametrize("skew", [-3600, 0, 3600])
+def test_a_worker_lives_from_its_last_heartbeat_whatever_its_clock_says(skew: int) -> None:
+    record_heartbeat(heartbeat(time.time() + skew, "one"))
+    assert abs(Worker.objects.get().seen_at - timezone.now()) < timedelta(seconds=5)
+    record_heartbeat(heartbeat(time.time() + skew + 5, "two"))
+    assert Worker.objects.alive().get().device == "two"
 
 
 def test_workers_that_were_not_heard_for_a_day_are_forgotten() -> None:
@@ -252,7 +241,7 @@ def test_workers_that_were_not_heard_for_a_day_are_forgotten() -> None:
 def test_heartbeats_of_one_worker_at_once_leave_one_row() -> None:
     now = time.time()
     in_threads(*(lambda i=i: record_heartbeat(heartbeat(now - i, f"{i}")) for i in range(8)))  # type: ignore[misc]
-    assert Worker.objects.get().device == "0"
+    assert Worker.objects.get().name == "cpu@host"
 
 
 @pytest.mark.django_db(transaction=True)

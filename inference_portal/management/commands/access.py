@@ -33,7 +33,7 @@ class Command(BaseCommand):
             add.add_argument("--team", required=True)
             add.add_argument("--role", choices=Role.values, default=Role.SUBMITTER)
             if action == "add-key":
-                add.add_argument("--days", type=int, help="the key expires after so many days")
+                add.add_argument("--days", type=int, help="the key expires after so many days (1 to 3650)")
         actions.add_parser("revoke-key", help="stop a key").add_argument("prefix", help="as `list` shows it")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -76,6 +76,8 @@ class Command(BaseCommand):
 
     def add_key(self, name: str, team: str, role: str, days: int | None, **options: Any) -> None:
         """Create a key and print it."""
+        if days is not None and not 1 <= days <= 3650:
+            raise CommandError(f"--days {days}: give a number from 1 to 3650.")
         expiry = timezone.now() + timedelta(days=days) if days is not None else None
         _, key = ApiKey.objects.create_key(name=name, team=_team(team), role=role, expiry_date=expiry)
         self.stderr.write("This key is shown once; keep it like a password:")
