@@ -91,12 +91,13 @@ class SqliteChanges:
     polls = True
 
     def __init__(self) -> None:
-        self._seen = self._version()
+        self._seen: int | None = None
         self._pause = threading.Event()
 
     def wait(self, timeout: float) -> list[str] | None:
         """See Changes.wait. Returns None on any commit of another connection: SQLite doesn't say what it changed."""
         end = time.monotonic() + timeout
+        # The first look sees a number that it can't compare: None, like PostgreSQL's first.
         while (version := self._version()) == self._seen:
             if time.monotonic() >= end:
                 return []

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from uuid import UUID
 
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import connection
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
@@ -84,7 +84,7 @@ class WaitHub:
                 self._watch()
             except Exception:
                 logger.exception("the wait hub was interrupted, going on")
-                close_old_connections()
+                connection.close()
                 time.sleep(0.5)
 
     def _watch(self) -> None:
