@@ -17,7 +17,8 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
-from inference_portal.jobs.dispatch import BUNDLE_ROWS, Dispatcher, Room, claim, mark_sent, release_claim
+from inference_portal.jobs.claims import BUNDLE_ROWS, claim, mark_sent, release_claim
+from inference_portal.jobs.dispatch import Dispatcher, Room
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import record_result
 from inference_portal.jobs.services import job_cancel

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from inference_portal.accounts.models import Team
 from inference_portal.jobs import changes
-from inference_portal.jobs.dispatch import Claim, mark_sent
+from inference_portal.jobs.claims import Claim, mark_sent
 from inference_portal.jobs.models import Attempt, Job, Worker
 from inference_portal.jobs.record import record_heartbeat, record_result, record_started
 from inference_portal.jobs.services import job_cancel

@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
-from inference_portal.jobs.dispatch import claim, mark_sent, release_claim
+from inference_portal.jobs.claims import claim, mark_sent, release_claim
 from inference_portal.jobs.models import Attempt, Job
 from inference_portal.jobs.record import record_result, record_started
 from inference_portal.jobs.services import job_cancel

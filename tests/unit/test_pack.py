@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_portal.jobs.dispatch import BUNDLE_ROWS, Claim, pack
+from inference_portal.jobs.claims import BUNDLE_ROWS, Claim, pack
 
 Due = tuple[str, str, str, str, UUID, int, int]
 
