@@ -14,6 +14,7 @@ from django.shortcuts import render
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
+from inference_portal.jobs.pool import replace_broken
 from workers.contract import ErrorCode
 from workers.formats import Fault, Invalid, Malformed, TooLarge, Unavailable, escape
 from workers.model_store import UnknownModel
@@ -124,7 +125,8 @@ def as_problem(error: Exception) -> Problem:
             faults = tuple(_flatten(error.detail))
             return Problem("invalid-input", _first(faults), faults=faults)
         case OperationalError() | InterfaceError():
-            logger.error("the database is away", exc_info=error)
+            logger.error("the database is away: %s", error)
+            replace_broken()
             return Problem("unavailable", "The database is away, try again.")
         case _:
             logger.error("unforeseen", exc_info=error)

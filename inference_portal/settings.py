@@ -34,8 +34,6 @@ def _database() -> dict[str, Any]:
         config["CONN_MAX_AGE"] = None
     elif pool_size := env.int("DATABASE_POOL_SIZE", 0):
         # Set by wsgi.py: the portal has many more threads than connections.
-        # After a restart of the server, a look at a connection before its use costs less than a failed request.
-        config["CONN_HEALTH_CHECKS"] = True
         config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 5}}
     else:
         # One long-lived connection for a process of one thread.

@@ -1,5 +1,7 @@
 """Database connections are few, threads are many: who waits for something else holds none."""
 
+from typing import Any, cast
+
 from django.db import connection
 
 
@@ -10,3 +12,14 @@ def give_back() -> None:
     """
     if "pool" in connection.settings_dict["OPTIONS"] and not connection.in_atomic_block:
         connection.close()
+
+
+def replace_broken() -> None:
+    """After a database error, look at the pool's other connections and replace those that are dead too.
+
+    So a restart of the server costs the first request an error, not one request for each connection. Looking at each
+    connection before each use instead would take a third of the portal's CPU time.
+    """
+    if "pool" in connection.settings_dict["OPTIONS"]:
+        connection.close()
+        cast(Any, connection).pool.check()
