@@ -1,4 +1,4 @@
-"""Flower's settings in containers (FLOWER_CONF names this file): its login comes from a secret file."""
+"""Flower's settings (FLOWER_CONF names this file): its login comes from a secret file or the environment."""
 
 from workers.config import secret
 

@@ -12,8 +12,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "inference_portal.settings")
 app = Celery("inference_portal")
 app.config_from_object(settings())
 app.conf.imports = ("inference_portal.jobs.tasks",)
-# Celery closes the database connection around every task otherwise (12.5 ms of CPU a job); Django's own health check
-# replaces one that died.
+# Celery closes the database connection around every task otherwise (12.5 ms of CPU a job); one that died is replaced
+# by `jobs.tasks.once_the_database_answers`.
 app.conf["CELERY_DB_REUSE_MAX"] = 1_000_000_000
 app.conf.beat_scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
 app.conf.beat_schedule = {"clear-sessions": {"task": "portal.clear_sessions", "schedule": crontab(hour=3, minute=17)}}

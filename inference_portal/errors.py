@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.views.csrf import csrf_failure as django_csrf_failure
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
@@ -52,7 +53,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "no-place-to-wait": ProblemType(503, "Too many requests are waiting", True, "Try again, or send 'Prefer: respond-async' and poll: that needs no place."),
     "unavailable": ProblemType(503, "The portal can't do this now", True, "The database is away. Try again after Retry-After seconds; if it went away in the middle of accepting a request, that job may exist: look at the list."),
     "not-ready": ProblemType(503, "No worker serves this model now", True, "Requests are accepted and wait until a worker comes."),
-    "wait-expired": ProblemType(504, "Still running", True, "The job goes on. Fetch its result from Location, or wait longer with 'Prefer: wait=N'."),
+    "wait-expired": ProblemType(504, "Still running", False, "The job goes on. Fetch its result from Location, or wait longer with 'Prefer: wait=N'."),
 }  # fmt: skip
 
 # What ended a job -> the problem that its result answers with.
@@ -125,7 +126,7 @@ def as_problem(error: Exception) -> Problem:
             faults = tuple(_flatten(error.detail))
             return Problem("invalid-input", _first(faults), faults=faults)
         case OperationalError() | InterfaceError():
-            logger.error("the database is away: %s", error)
+            logger.error("the database is away", exc_info=error)
             replace_broken()
             return Problem("unavailable", "The database is away, try again.")
         case _:
@@ -141,6 +142,13 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> HttpResponse
     if isinstance(error, exceptions.MethodNotAllowed):
         response["Allow"] = ", ".join(context["view"].allowed_methods)
     return response
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer for a form without its token (settings.CSRF_FAILURE_VIEW)."""
+    if request.path.startswith("/admin/"):
+        return django_csrf_failure(request, reason)
+    return problem_response(request, Problem("forbidden", f"The CSRF check failed: {reason}"))
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

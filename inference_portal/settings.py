@@ -22,8 +22,9 @@ def _embedded_secret_key() -> str:
 
 
 def _database() -> dict[str, Any]:
-    url = secret("DATABASE_URL", f"sqlite:///{run_dir() / 'portal.sqlite3'}")
-    config: dict[str, Any] = env.db_url_config(url)
+    url = secret("DATABASE_URL")
+    embedded = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(run_dir() / "portal.sqlite3")}
+    config: dict[str, Any] = env.db_url_config(url) if url else embedded
     if "sqlite" in config["ENGINE"]:
         config["OPTIONS"] = {
             # With Django's default (DEFERRED) 5 writers got 236,756 "database is locked" against 2,042 commits.
@@ -128,6 +129,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+CSRF_FAILURE_VIEW = "inference_portal.errors.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 USE_TZ = True
@@ -150,7 +152,7 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "inference_portal.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
     # The OpenAPI document describes the routes; OPTIONS would describe them by guessing from serializers.
-    "DEFAULT_METADATA_CLASS": None,
+    "DEFAULT_METADATA_CLASS": "inference_portal.api.options.MethodsMetadata",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Inference portal",
@@ -158,7 +160,6 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "0.1.0",
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -181,5 +182,5 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
     # A refused request is the client's affair, not the operator's.
-    "loggers": {"django.request": {"level": "ERROR"}},
+    "loggers": {"django.request": {"level": "ERROR"}, "django.security.DisallowedHost": {"level": "CRITICAL"}},
 }

@@ -8,7 +8,7 @@ from workers.settings import settings
 # Without Celery's Django fixup, even where Django is installed and DJANGO_SETTINGS_MODULE set.
 app = Celery("workers", set_as_current=False, fixups=set())
 app.config_from_object(settings())
-# Ends what hangs in a model, far below RabbitMQ's consumer time-out (30 min).
+# Each message carries its model's time-out as its limit; this one is for what carries none.
 app.conf.task_time_limit = 600
 app.conf.imports = ("workers.tasks",)
 app.steps["consumer"].add(HeartbeatStep)

@@ -11,7 +11,7 @@ from workers import topology
 from workers.config import model_store_dir
 from workers.contract import HEARTBEAT, Heartbeat
 from workers.device import resolve
-from workers.model_store import ArtifactError, ModelStore, Snapshot
+from workers.model_store import ModelStore
 from workers.publisher import Publisher
 
 logger = logging.getLogger(__name__)
@@ -26,21 +26,6 @@ def served_pools(app: Celery) -> tuple[str, ...]:
     )
 
 
-def intact_releases(snapshot: Snapshot, pools: tuple[str, ...]) -> tuple[str, ...]:
-    """Return "model:version" of what these pools may serve and whose file is the one that its manifest describes."""
-    found = []
-    for model, versions in sorted(snapshot.releases.items()):
-        for version, release in sorted(versions.items()):
-            if release.manifest.pool in pools:
-                try:
-                    release.artifact()
-                except ArtifactError as error:
-                    logger.warning("not served: %s", error)
-                else:
-                    found.append(f"{model}:{version}")
-    return tuple(found)
-
-
 class HeartbeatStep(bootsteps.StartStopStep):
     """A timer in the worker's parent process (which never touches XGBoost or CUDA)."""
 
@@ -50,8 +35,6 @@ class HeartbeatStep(bootsteps.StartStopStep):
         self._timer: Any = None
         self._publisher = Publisher(consumer.app)
         self._store = ModelStore(model_store_dir())
-        self._checked: Snapshot | None = None
-        self._serves: tuple[str, ...] = ()
         super().__init__(consumer, **kwargs)
 
     def start(self, consumer: Any) -> None:
@@ -69,16 +52,19 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
     def _send(self, consumer: Any) -> None:
         pools = served_pools(consumer.app)
-        snapshot = self._store.snapshot()
-        if snapshot is not self._checked:
-            self._checked, self._serves = snapshot, intact_releases(snapshot, pools)
+        releases = self._store.snapshot().releases
         heartbeat = Heartbeat(
             worker=consumer.hostname,
             host=socket.gethostname(),
             pools=pools,
             device=resolve("auto"),
             processes=int(consumer.pool.num_processes or 1),
-            models=self._serves,
+            models=tuple(
+                f"{model}:{version}"
+                for model, versions in sorted(releases.items())
+                for version, release in sorted(versions.items())
+                if release.manifest.pool in pools
+            ),
             sent=time.time(),
         )
         try:

@@ -31,7 +31,9 @@ class LoadedModels:
                 release = self._store.get(model, version)
                 found = self._models[key] = (release, _load(release, sha256))
             except Exception as error:
-                raise ModelUnavailable(f"{model} version {version}: {error}") from error
+                # The first line is for clients; native traces and paths are in the traceback, for operators.
+                reason = str(error).partition("\n")[0]
+                raise ModelUnavailable(f"{model} version {version}: {reason}") from error
         return found
 
 

@@ -40,10 +40,10 @@ class Release:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise ArtifactError(f"{path}: {error.strerror}") from error
+            raise ArtifactError(f"{path.name}: {error.strerror}") from error
         digest = hashlib.sha256(data).hexdigest()
         if digest != self.manifest.artifact.sha256:
-            raise ArtifactError(f"{path}: sha256 is {digest}, the manifest says {self.manifest.artifact.sha256}")
+            raise ArtifactError(f"{path.name}: sha256 is {digest}, the manifest says {self.manifest.artifact.sha256}")
         return data
 
 
@@ -69,6 +69,8 @@ class ModelStore:
         """Return the store's content, at most RESCAN_SECONDS old. Reads files; never raises for their content."""
         if time.monotonic() - self._looked > RESCAN_SECONDS:
             with self._lock:
+                if time.monotonic() - self._looked <= RESCAN_SECONDS:
+                    return self._snapshot  # another thread has just looked
                 # All files: a model may arrive after its manifest.
                 stamp = _stamp(sorted(self.root.glob("*/*/*")))
                 if stamp != self._stamp:
@@ -104,12 +106,17 @@ def _read(paths: list[Path]) -> Snapshot:
     for path in paths:
         try:
             manifest = read_manifest(path)
-            if not (path.parent / manifest.artifact.file).is_file():
-                raise ManifestError(path, 1, f"artifact.file: {manifest.artifact.file} is not in {path.parent}")
+            release = Release(manifest, path.parent, Schema(manifest.columns))
+            release.artifact()
+        except ArtifactError as error:
+            problems.append(ManifestError(path, _line_of(path, "artifact:"), f"artifact: {error}"))
         except ManifestError as problem:
             problems.append(problem)
         else:
-            releases.setdefault(manifest.model, {})[manifest.version] = Release(
-                manifest, path.parent, Schema(manifest.columns)
-            )
+            releases.setdefault(manifest.model, {})[manifest.version] = release
     return Snapshot(releases, tuple(problems))
+
+
+def _line_of(path: Path, text: str) -> int:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if line.startswith(text)), 1)

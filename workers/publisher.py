@@ -31,10 +31,20 @@ class Publisher:
         self._connection: Any = None
         self._producer: Any = None
 
-    def send(self, task: str, message: Mapping[str, Any], *, exchange: str, routing_key: str, about: str = "") -> None:
+    def send(
+        self,
+        task: str,
+        message: Mapping[str, Any],
+        *,
+        exchange: str,
+        routing_key: str,
+        about: str = "",
+        time_limit: float | None = None,
+    ) -> None:
         """Publish one Celery message and wait until the broker has confirmed it.
 
-        `about` is what monitoring shows instead of the arguments. Raises whatever kombu raises: the message may or may
+        `about` is what monitoring shows instead of the arguments; after `time_limit` seconds of work the worker's child
+        is killed. Raises whatever kombu raises: the message may or may
         not have been stored then, so the caller sends it again and receivers are idempotent.
         """
         with self._lock:
@@ -51,6 +61,7 @@ class Publisher:
                     confirm_timeout=SOCKET_TIMEOUT,
                     argsrepr=about,
                     kwargsrepr="",
+                    time_limit=time_limit,
                 )
             except BaseException:
                 self.close()

@@ -132,7 +132,8 @@ def _predict(release: Release, model: Model, matrix: Matrix, jobs: tuple[JobItem
     except MemoryError:
         failure = Failure(ErrorCode.OUT_OF_MEMORY, f"out of memory at {len(matrix)} rows", traceback.format_exc())
     except Exception as error:
-        failure = Failure(ErrorCode.MODEL_ERROR, f"{type(error).__name__}: {error}", traceback.format_exc())
+        first_line = f"{type(error).__name__}: {error}".partition("\n")[0]
+        failure = Failure(ErrorCode.MODEL_ERROR, first_line, traceback.format_exc())
     else:
         return outcomes
     return [Outcome(job.id, job.attempt, failure=failure) for job in jobs]

@@ -88,13 +88,13 @@ def error(job: Job) -> dict[str, str] | None:
 
 
 def _queue_position(job: Job) -> int | None:
-    """Return how many jobs of the pool are due before this one, plus one; None unless it waits."""
+    """Return how many jobs of the pool wait for a worker before this one, plus one; None unless it waits."""
     if job.state not in OPEN - {State.RUNNING}:
         return None
-    if job.lease_until is not None:
-        return 0
-    ahead = Job.objects.due().filter(pool=job.pool, accepted_at__lt=job.accepted_at)
-    return 1 + ahead[:POSITION_LIMIT].count()
+    before = {"pool": job.pool, "accepted_at__lt": job.accepted_at}
+    sent = Job.objects.filter(lease_until__isnull=False, state=State.QUEUED, **before).count()
+    waiting = 0 if job.lease_until is not None else Job.objects.due().filter(**before)[:POSITION_LIMIT].count()
+    return 1 + sent + waiting
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

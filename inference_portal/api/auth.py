@@ -16,6 +16,12 @@ def caller_of(request: Request) -> Caller:
     return request.user
 
 
+def require_role(caller: Caller, required: Role) -> None:
+    """Raise PermissionDenied unless the caller's role includes the required one."""
+    if not caller.role.allows(required):
+        raise exceptions.PermissionDenied(f"This needs the role '{required}', yours is '{caller.role}'.")
+
+
 class KeyAuthentication(authentication.BaseAuthentication):
     """`Authorization: Bearer <api key>`."""
 
@@ -51,12 +57,10 @@ class BrowserAuthentication(authentication.SessionAuthentication):
 
 
 class RolePermission(permissions.BasePermission):
-    """Reading needs a viewer, anything else a submitter."""
+    """Reading needs a viewer, anything else a submitter, unless the view names another role."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Tell whether the caller's role allows the method. Raises NotAuthenticated, PermissionDenied."""
-        role = caller_of(request).role
-        required = Role.VIEWER if request.method in permissions.SAFE_METHODS else Role.SUBMITTER
-        if not role.allows(required):
-            raise exceptions.PermissionDenied(f"This needs the role '{required}', yours is '{role}'.")
+        usual = Role.VIEWER if request.method in permissions.SAFE_METHODS else Role.SUBMITTER
+        require_role(caller_of(request), getattr(view, "required_role", usual))
         return True

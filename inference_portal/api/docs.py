@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.exceptions import NotAuthenticated
 
@@ -21,6 +22,8 @@ class SchemaView(SpectacularAPIView):
 class DocsView(SpectacularSwaggerView):
     """GET /api/docs/. A browser that isn't logged in is sent to the login."""
 
+    http_method_names = ["get", "head"]
+
     permission_classes = [RolePermission]
 
     def handle_exception(self, error: Exception) -> Any:
@@ -30,8 +33,11 @@ class DocsView(SpectacularSwaggerView):
         return super().handle_exception(error)
 
 
+@csrf_exempt
 def problem_page(request: HttpRequest, slug: str) -> HttpResponse:
     """Explain one problem type."""
+    if request.method not in ("GET", "HEAD"):
+        return problem_response(request, Problem("method-not-allowed", "Problem types can only be read."))
     kind = PROBLEMS.get(slug)
     if kind is None:
         return problem_response(request, Problem("not-found", f"There is no problem type '{slug}'."))

@@ -34,6 +34,8 @@ UNBUILT_HEADERS = (
     "X-Inference-Sink",
     "Inference-Header-Content-Length",
 )
+# Of a body that is too large, so much is read before the answer.
+DRAIN_BYTES = 64 * 1024 * 1024
 
 
 class InferView(APIView):
@@ -46,9 +48,7 @@ class InferView(APIView):
     def post(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Predict."""
         self.preference = prefer.parse(request.headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
-        for header in UNBUILT_HEADERS:
-            if header in request.headers:
-                raise Unavailable(f"The header {header} is not available yet, leave it out.")
+        refuse_unbuilt_headers(request)
         release = model_store().get(model, version)
         decoded = json_body.decode(release, read_json_body(request), settings.MAX_REQUEST_ROWS)
         return self.answer(caller_of(request), release, decoded)
@@ -99,11 +99,36 @@ def read_json_body(request: Request) -> bytes:
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
         raise Problem("unsupported-media-type", f"Content-Encoding '{encoding}' isn't read here; send it uncompressed.")
+    if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
+        return _read_chunked(request)
     text = request.META.get("CONTENT_LENGTH") or "0"
     if not re.fullmatch("[0-9]{1,18}", text):
         raise Problem("malformed", "Content-Length isn't a number.")
     length = int(text)
     if length > settings.MAX_REQUEST_BYTES:
+        _drain(request, length)
         raise Problem("too-large", f"{length:,} bytes; one request may have {settings.MAX_REQUEST_BYTES:,}.")
     body: bytes = request._request.body
     return body
+
+
+def _read_chunked(request: Request) -> bytes:
+    """Return a body of unknown length; Django reads none without a Content-Length."""
+    body: bytes = request.META["wsgi.input"].read(settings.MAX_REQUEST_BYTES + 1)
+    if len(body) > settings.MAX_REQUEST_BYTES:
+        raise Problem("too-large", f"One request may have {settings.MAX_REQUEST_BYTES:,} bytes.")
+    return body
+
+
+def _drain(request: Request, length: int) -> None:
+    """Read what a client is sending, within reason: many see a broken connection instead of an early answer."""
+    left = min(length, DRAIN_BYTES)
+    while left > 0 and (part := request.META["wsgi.input"].read(min(left, 65536))):
+        left -= len(part)
+
+
+def refuse_unbuilt_headers(request: Request) -> None:
+    """Raise Unavailable for a header that the contract knows and this version doesn't: ignoring it would mislead."""
+    for header in UNBUILT_HEADERS:
+        if header in request.headers:
+            raise Unavailable(f"The header {header} is not available yet, leave it out.")

@@ -15,9 +15,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference_portal.api import answers, schemas
-from inference_portal.api.auth import caller_of
-from inference_portal.api.infer import read_json_body
+from inference_portal.accounts.models import Role
+from inference_portal.api import answers, prefer, schemas
+from inference_portal.api.auth import caller_of, require_role
+from inference_portal.api.infer import read_json_body, refuse_unbuilt_headers
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Attempt, Job, JobQuerySet
 from inference_portal.jobs.services import job_accept, job_cancel, job_new
@@ -126,6 +127,8 @@ class JobListView(generics.ListAPIView[Job]):
     @extend_schema(**schemas.JOB_CREATE)
     def post(self, request: Request) -> HttpResponse:
         """Submit a job and return at once, as Prefer: respond-async does."""
+        prefer.parse(request.headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
+        refuse_unbuilt_headers(request)
         data = json_body.read_object(read_json_body(request))
         if unbuilt := sorted(UNBUILT_FIELDS & data.keys()):
             faults = tuple(Fault(f"/{name}", "not available yet, leave it out") for name in unbuilt)
@@ -161,12 +164,16 @@ class JobView(generics.RetrieveAPIView[Job]):
 class JobCancelView(APIView):
     """POST cancels a job that is still open."""
 
+    # Whether the job exists for the caller comes first: another team's is 404 for everybody.
+    required_role = Role.VIEWER
+
     @extend_schema(**schemas.JOB_CANCEL)
     def post(self, request: Request, job_id: UUID) -> HttpResponse:
         """Cancel; what a worker still computes for it is thrown away."""
         job = Job.objects.visible_to(caller_of(request)).without_payload().filter(id=job_id).first()
         if job is None:
             raise Problem("not-found", f"There is no job '{job_id}'.")
+        require_role(caller_of(request), Role.SUBMITTER)
         if not job_cancel(job_id=job.id):
             job.refresh_from_db(fields=["state"])
             raise Problem("conflict", f"The job is {job.state}, it can't be cancelled any more.")

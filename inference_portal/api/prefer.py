@@ -37,7 +37,7 @@ def parse(header: str | None, longest: float) -> Preference:
         name, value = match[1].lower(), (match[2] or "").strip('"')
         if name in (ASYNC, *UNBUILT) and chosen is None:
             chosen = name
-        elif name == "wait" and wait is None and re.fullmatch(r"[0-9]{1,9}", value):
+        elif name == "wait" and wait is None and re.fullmatch(r"[0-9]{1,30}", value):
             wait = min(float(value), longest)
     if chosen in UNBUILT:
         raise Problem("not-available", f"Prefer: {chosen} is not available yet; use respond-async")

@@ -36,7 +36,11 @@ class ResultView(APIView):
     def get(self, request: Request, model: str, job_id: str | None = None) -> HttpResponse:
         """Return the result, 202 while the job is open, or the problem that ended it."""
         job = find_job(request, model, job_id)
-        response = answers.result(job) if job.is_final else answers.accepted(job)
+        try:
+            response = answers.result(job) if job.is_final else answers.accepted(job)
+        except Problem as problem:
+            problem.headers["X-Inference-Id"] = str(job.id)
+            raise
         response["X-Inference-Id"] = str(job.id)
         return response
 
@@ -98,6 +102,6 @@ def _uuid(text: str) -> UUID | None:
 
 def _wait(request: Request) -> float:
     text = request.query_params.get("wait", "0")
-    if not re.fullmatch("[0-9]{1,9}", text):
+    if not re.fullmatch("[0-9]{1,30}", text):
         raise Problem("malformed", f"wait={text}: expected a whole number of seconds")
     return min(float(text), float(settings.MAX_WAIT_SECONDS))

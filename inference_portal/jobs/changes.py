@@ -77,10 +77,8 @@ class PostgresChanges:
 
     def _connect(self) -> psycopg.Connection:
         parameters = connections["default"].get_connection_params()
-        keep = ("host", "port", "dbname", "user", "password", "sslmode", "sslrootcert")
-        opened = psycopg.connect(
-            **{k: v for k, v in parameters.items() if k in keep}, autocommit=True, connect_timeout=5
-        )
+        ours = {k: v for k, v in parameters.items() if k not in ("cursor_factory", "context", "prepare_threshold")}
+        opened = psycopg.connect(**(ours | {"autocommit": True, "connect_timeout": 5}))
         opened.execute(f"LISTEN {self._channel}")
         return opened
 

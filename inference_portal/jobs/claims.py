@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from inference_portal.jobs.models import Job
-from inference_portal.jobs.record import lease
+from inference_portal.jobs.record import sent_lease
 from inference_portal.jobs.states import IN_FLIGHT, Event, target
 from workers.contract import JobItem
 from workers.failpoints import failpoint
@@ -86,7 +86,7 @@ def pack(due: list[tuple[str, str, str, str, UUID, int, int]], room: dict[str, i
 def mark_sent(claimed: Claim) -> None:
     """Note that the broker has confirmed the bundle; from now on its jobs have the time that their model may take."""
     now = timezone.now()
-    _still_claimed(claimed, sent_at=now, lease_until=now + lease(claimed.model, claimed.version))
+    _still_claimed(claimed, sent_at=now, lease_until=now + sent_lease(claimed.pool))
 
 
 def release_claim(claimed: Claim) -> None:

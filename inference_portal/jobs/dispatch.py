@@ -16,6 +16,7 @@ from django.db.models import Count
 from inference_portal.jobs import changes
 from inference_portal.jobs.claims import Claim, claim, mark_sent, release_claim
 from inference_portal.jobs.models import Job, Worker
+from inference_portal.jobs.record import release_policy
 from inference_portal.jobs.sweep import sweep
 from workers import topology
 from workers.contract import INFER, Bundle
@@ -80,8 +81,10 @@ class Dispatcher:
             # Perhaps stored, perhaps not: the same attempt goes out again, and only one result will count. A pool whose
             # queue is full or missing holds up no other.
             release_claim(claimed)
-        for first in failed.values():
-            raise first
+        for pool, reason in failed.items():
+            logger.warning("%s: not published, trying again: %s", pool, reason)
+        if failed and len(failed) == len({claimed.pool for claimed in claims}):
+            raise next(iter(failed.values()))
         return bool(claims)
 
     def _send(self, claimed: Claim) -> None:
@@ -104,6 +107,7 @@ class Dispatcher:
             exchange=topology.REQUESTS,
             routing_key=f"{claimed.pool}.{claimed.model}",
             about=f"{claimed.model}:{claimed.version} {len(claimed.jobs)} jobs, {rows} rows",
+            time_limit=release_policy(claimed.model, claimed.version).timeout_seconds,
         )
         failpoint("dispatcher.after_publish")
         mark_sent(claimed)

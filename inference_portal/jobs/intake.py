@@ -11,6 +11,9 @@ from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.pool import give_back
 
+# What one INSERT may carry at the most, if it's more than one job.
+GROUP_BYTES = 16 * 1024 * 1024
+
 
 class _Entry:
     """One request's job on its way into the database."""
@@ -49,7 +52,8 @@ class Intake:
 
     def _lead(self) -> None:
         with self._lock:
-            entries, self._waiting = self._waiting, []
+            entries = _take(self._waiting)
+            self._waiting = self._waiting[len(entries) :]
         try:
             _insert(entries)
         finally:
@@ -62,6 +66,16 @@ class Intake:
                 entry.woken.set()
             if heir is not None:
                 heir.woken.set()
+
+
+def _take(waiting: list[_Entry]) -> list[_Entry]:
+    """Return the first entries, as many as one statement should hold; the heir takes the next ones."""
+    size = 0
+    for count, entry in enumerate(waiting):
+        size += len(entry.job.input)
+        if size > GROUP_BYTES:
+            return waiting[: max(1, count)]
+    return waiting
 
 
 def _insert(entries: list[_Entry]) -> None:

@@ -34,7 +34,7 @@ class JobQuerySet(models.QuerySet["Job"]):
     """What the rest of the portal asks for."""
 
     def visible_to(self, caller: Caller) -> "JobQuerySet":
-        """Keep what exists for this caller: every access to a job goes through here."""
+        """Keep what exists for this caller: every access to a job goes through here or `named`."""
         return self if caller.sees_all_teams else self.filter(team_id=caller.team_id)
 
     def named(self, job_id: UUID, model: str, caller: Caller) -> "Job | None":
@@ -56,7 +56,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def due(self) -> "JobQuerySet":
         """Keep what waits for the dispatcher now, the first accepted first."""
-        waiting = self.filter(state__in=_DUE, lease_until=None, not_before__lte=timezone.now())
+        waiting = self.filter(Q(not_before=None) | Q(not_before__lte=timezone.now()), state__in=_DUE, lease_until=None)
         return waiting.order_by("accepted_at")
 
     def not_locked(self) -> "JobQuerySet":
@@ -73,7 +73,7 @@ class Job(models.Model):
     """One inference request. The row is also the outbox: a due row is a message still to be sent.
 
     `lease_until` is set from the dispatcher's claim until the attempt is over. State is only ever changed by
-    `jobs.services` and `jobs.record`, along `jobs.states`.
+    `jobs.services`, `jobs.claims` and `jobs.record`, along `jobs.states`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -94,7 +94,8 @@ class Job(models.Model):
     # A JSON list of V2 tensors, as the worker sent it.
     result = models.BinaryField(null=True)
     accepted_at = models.DateTimeField(default=timezone.now)
-    not_before = models.DateTimeField(default=timezone.now)
+    # Of a retry only. A new job is due at once, whatever the clocks of portal and dispatcher say.
+    not_before = models.DateTimeField(null=True)
     bundle = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
     # Set once the broker has confirmed the message; a claim that ends before that costs no attempt.

@@ -49,7 +49,7 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
     job = Job.objects.filter(id=job_id, attempt=attempt).values(*_WHERE, "model", "version").first()
     if job is None:
         return False
-    decision = decide(failure.code, attempt, _policy(job["model"], job["version"]), random.random())  # noqa: S311
+    decision = decide(failure.code, attempt, release_policy(job["model"], job["version"]), random.random())  # noqa: S311
     now = timezone.now()
     fields: dict[str, Any] = {name: job[name] for name in _WHERE}
     if run is not None:
@@ -107,7 +107,7 @@ def record_started(started: Started) -> int:
             worker=started.run.worker,
             # It was sent, whether or not the dispatcher lived to note it; what runs is never without a lease.
             sent_at=Coalesce("sent_at", timezone.now()),
-            lease_until=timezone.now() + lease(first["model"], first["version"]),
+            lease_until=timezone.now() + running_lease(first["model"], first["version"]),
         )
     return changed
 
@@ -127,12 +127,20 @@ def record_heartbeat(heartbeat: Heartbeat) -> None:
     Worker.objects.filter(seen_at__lt=now - FORGET_WORKER_AFTER).delete()
 
 
-def lease(model: str, version: str) -> timedelta:
-    """Return how long an attempt may be under way: the model's own time-out and the time to get there."""
-    return timedelta(seconds=settings.LEASE_SECONDS + _policy(model, version).timeout_seconds)
+def running_lease(model: str, version: str) -> timedelta:
+    """Return how long an attempt that was seen running may go on: its model's time-out, and the way of the result."""
+    return timedelta(seconds=settings.LEASE_SECONDS + release_policy(model, version).timeout_seconds)
 
 
-def _policy(model: str, version: str) -> Policy:
+def sent_lease(pool: str) -> timedelta:
+    """Return how long a message may be under way: behind the slowest model of its pool, and then for as long itself."""
+    releases = (r for versions in model_store().snapshot().releases.values() for r in versions.values())
+    slowest = max((r.manifest.policy.timeout_seconds for r in releases if r.manifest.pool == pool), default=0.0)
+    return timedelta(seconds=settings.LEASE_SECONDS + 2 * slowest)
+
+
+def release_policy(model: str, version: str) -> Policy:
+    """Return a release's retry policy; the default one when the release is gone."""
     try:
         return model_store().get(model, version).manifest.policy
     except UnknownModel:

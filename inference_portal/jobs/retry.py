@@ -9,6 +9,8 @@ from workers.manifest import Policy
 # What may be different next time. Everything else is wrong data or a wrong model, and stays wrong.
 TRANSIENT = frozenset({ErrorCode.MODEL_UNAVAILABLE, ErrorCode.OUT_OF_MEMORY, ErrorCode.LEASE_EXPIRED})
 MAX_DELAY_SECONDS = 600.0
+# A worker that lacks a model answers at once, and would soon have used up all attempts while others could serve it.
+MODEL_UNAVAILABLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +30,8 @@ def decide(code: ErrorCode, attempt: int, policy: Policy, jitter: float) -> Deci
         return Decision(Event.FAIL)
     if attempt >= policy.attempts:
         return Decision(Event.GIVE_UP)
-    full = min(policy.backoff_seconds * 2 ** (attempt - 1), MAX_DELAY_SECONDS)
+    base = policy.backoff_seconds
+    if code is ErrorCode.MODEL_UNAVAILABLE:
+        base = max(base, MODEL_UNAVAILABLE_SECONDS)
+    full = min(base * 2 ** (attempt - 1), MAX_DELAY_SECONDS)
     return Decision(Event.RETRY, full * (0.5 + jitter / 2))

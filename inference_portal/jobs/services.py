@@ -1,4 +1,4 @@
-"""What can be done to a job from outside. With `jobs.record` and `jobs.dispatch`, the only writers of jobs."""
+"""What can be done to a job from outside, and the guarded change of state that all share."""
 
 from typing import Any
 from uuid import UUID

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from inference_portal.jobs.models import Job, Worker
-from inference_portal.jobs.record import lease, record_failure
+from inference_portal.jobs.record import record_failure, sent_lease
 from inference_portal.jobs.states import IN_FLIGHT, State
 from workers.contract import ErrorCode, Failure
 
@@ -31,13 +31,13 @@ def sweep(*, everything: bool = False) -> int:
     back = 0
     step = None if everything else STEP
     with transaction.atomic():
-        for job in over.not_locked().values("id", "attempt", "pool", "model", "version", "state", "sent_at")[:step]:
+        for job in over.not_locked().values("id", "attempt", "pool", "state", "sent_at")[:step]:
             if job["sent_at"] is None or (everything and job["state"] == State.QUEUED):
                 back += _unclaim(job["id"], job["attempt"])
             elif job["pool"] in served or everything:
                 back += record_failure(job["id"], job["attempt"], _failure(everything), run=None)
             else:
-                until = now + lease(job["model"], job["version"])
+                until = now + sent_lease(job["pool"])
                 Job.objects.filter(id=job["id"], attempt=job["attempt"], state__in=IN_FLIGHT).update(lease_until=until)
     if back:
         logger.warning("%d jobs had not come back in time and go on", back)

@@ -60,4 +60,4 @@ def heartbeat(message: Mapping[str, Any]) -> None:
 @shared_task(name="portal.clear_sessions")
 def clear_sessions() -> None:
     """Remove expired logins; beat sends this once a day."""
-    call_command("clearsessions")
+    once_the_database_answers(lambda: call_command("clearsessions"))

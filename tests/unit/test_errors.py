@@ -23,7 +23,7 @@ from workers.manifest import ManifestError, Policy
 from workers.model_store import UnknownModel
 
 # Trying the same again may work: the situation passes, nobody has to correct anything.
-RETRYABLE = {"internal-error", "no-place-to-wait", "unavailable", "not-ready", "wait-expired"}
+RETRYABLE = {"internal-error", "no-place-to-wait", "unavailable", "not-ready"}
 
 
 @pytest.mark.parametrize("slug", PROBLEMS)

@@ -31,7 +31,7 @@ def test_a_manifest_without_its_model_file_is_reported(tmp_path: Path) -> None:
     (path.parent / "model.ubj").unlink()
     snapshot = ModelStore(tmp_path).snapshot()
     assert snapshot.releases == {}
-    assert "model.ubj is not in" in snapshot.problems[0].reason
+    assert "model.ubj: No such file" in snapshot.problems[0].reason
 
 
 def test_a_store_that_does_not_exist_is_empty(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def both(seconds: float) -> Preference:
         ("wait=1e3", NOTHING),
         ("wait=soon", NOTHING),
         ("wait=٣", NOTHING),
-        ("wait=9999999999", NOTHING),
+        ("wait=9999999999", waiting(300)),
+        ("wait=" + "9" * 31, NOTHING),
         ("respond-async, respond-async-proxy", ASYNC),
     ],
 )

@@ -12,6 +12,8 @@ from workers.model_store import Release
 def decode(release: Release, body: bytes, max_rows: int) -> Decoded:
     """Decode a V2 request or plain instances. Raises Malformed, Invalid, TooLarge, Unavailable."""
     data = read_object(body)
+    if "inputs" in data and "instances" in data:
+        raise Invalid(Fault("/instances", "expected either 'inputs' or 'instances', not both"))
     if "inputs" in data:
         return json_v2.decode(release, data, max_rows)
     if "instances" in data:
@@ -28,7 +30,9 @@ def read_object(body: bytes) -> dict[str, Any]:
         # row instead of a byte.
         try:
             data = json.loads(body)
-        except (ValueError, RecursionError) as error:
+        except RecursionError as error:
+            raise Malformed("the body is nested too deeply") from error
+        except ValueError as error:
             raise Malformed(f"the body is not JSON: {error}") from error
     if not isinstance(data, dict):
         raise Malformed("the body is not a JSON object")

@@ -121,9 +121,11 @@ class _Tensor:
             )
         result = numbers(flat, where)
         if self.datatype in INTEGERS:
-            wrong = np.flatnonzero((result != np.floor(result)) & ~np.isnan(result))[:MAX_FAULTS]
+            limits = np.iinfo(self.datatype.lower())
+            fits = (result == np.floor(result)) & (result >= limits.min) & (result <= limits.max)
+            wrong = np.flatnonzero(~fits & ~np.isnan(result))[:MAX_FAULTS]
             if len(wrong):
-                reason = f"expected a whole number, the datatype is {self.datatype}"
+                reason = f"expected a whole number that fits {self.datatype}"
                 raise Invalid(*(Fault(*where(int(i), reason)) for i in wrong))
         return result
 

@@ -30,6 +30,10 @@ class XGBoostModel:
         self._booster.set_param({"device": wanted, "nthread": 1})
         self.device = _effective_device(self._booster)
         if wanted == "cuda" and not self.device.startswith("cuda"):
+            # A GPU without XGBoost's GPU build (requirements-gpu.txt): `auto` then means the CPU.
+            self._booster.set_param({"device": "cpu"})
+            self.device = _effective_device(self._booster)
+        if manifest.device == "cuda" and not self.device.startswith("cuda"):
             raise ValueError("the manifest asks for a GPU, and XGBoost found none")
         self._width = {"binary": 1, "regression": 1, "multiclass": len(manifest.output.labels)}[manifest.output.kind]
         warm = self.predict(np.zeros((1, columns), dtype=np.float32))

@@ -142,6 +142,7 @@ def _become_supervisor(run_dir: Path, port: int, password: str) -> None:
         "DJANGO_SECRET_KEY": settings.SECRET_KEY,
         # Flower reads the broker, so it is for the full stack; it opens with the demo login.
         "START_FLOWER": str(full).lower(),
+        "FLOWER_CONF": str(ROOT / "deploy" / "flowerconfig.py"),
         "FLOWER_ADDRESS": "127.0.0.1",
         "FLOWER_PORT": os.environ.get("FLOWER_PORT", "5555"),
         "FLOWER_BASIC_AUTH": f"demo:{password}",
