@@ -139,6 +139,15 @@ def test_a_worker_killed_in_mid_job_loses_nothing_and_is_shown_running_before(ow
     all_right(own_stack, answers, direct(store, "wine", rows))
 
 
+@failpoints("worker.before_predict=sleep:300")
+def test_a_predict_that_hangs_is_ended_by_its_models_time_out_and_tried_again(own_stack: Stack, store: Path) -> None:
+    rows, _ = data("wine", 3)
+    answers = submit(own_stack, rows)
+    all_right(own_stack, answers, direct(store, "wine", rows))
+    statuses = [own_stack.client.get(answer.json()["StatusPath"]).json() for answer in answers]
+    assert max(status["Attempts"] for status in statuses) == 2
+
+
 def test_killing_the_whole_system_and_starting_it_again_loses_nothing(own_stack: Stack, store: Path) -> None:
     rows, _ = data("wine", 178)
     accepted: list[tuple[int, httpx.Response]] = []

@@ -107,6 +107,15 @@ def test_a_wait_that_is_over_says_where_the_result_will_be(stack: Stack) -> None
     assert result.status_code == 200
 
 
+def test_a_body_of_unknown_length_is_read_as_it_comes(stack: Stack) -> None:
+    rows, _ = data("wine", 1)
+    body = json.dumps({"instances": rows.tolist()}).encode()
+    for parts, status in (((body[:20], body[20:]), 200), ((b" " * 1_000_000,) * 9, 413)):
+        headers = {"Content-Type": "application/json"}
+        answer = stack.client.post("/v2/models/wine/infer", content=iter(parts), headers=headers)
+        assert answer.status_code == status, answer.text
+
+
 def test_jobs_are_created_listed_and_looked_at(stack: Stack) -> None:
     rows, _ = data("wine", 2)
     accepted = stack.client.post("/api/jobs/", json={"model": "wine", "version": "1", "rows": rows.tolist()})
