@@ -69,7 +69,8 @@ MAX_WAITERS = env.int("MAX_WAITERS", 400)
 MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", 8 * 1024 * 1024)
 MAX_REQUEST_ROWS = env.int("MAX_REQUEST_ROWS", 10_000)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
-# How long a message may be under way before the sweep sends its job again: the model's own time-out comes on top.
+# How long a message may be under way before the sweep sends its job again; models' time-outs come on top
+# (jobs.record: sent_lease, running_lease).
 LEASE_SECONDS = env.float("LEASE_SECONDS", 60.0)
 # How long a dispatcher may take from its claim to the broker's confirmation before another one may claim the job.
 CLAIM_SECONDS = env.float("CLAIM_SECONDS", 20.0)

@@ -63,7 +63,7 @@ def settings() -> dict[str, Any]:
         "event_queue_durable": True,
         # Four seconds (the default) kills slow respawns for ever.
         "worker_proc_alive_timeout": 120.0,
-        # Flower shows arguments; payloads are not for its eyes.
+        # Flower lives on these events. What it shows of a payload is what the publisher says that it is about.
         "task_send_sent_event": True,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
