@@ -25,7 +25,13 @@ class ErrorCode(StrEnum):
     MODEL_ERROR = "model-error"
     MODEL_UNAVAILABLE = "model-unavailable"
     OUT_OF_MEMORY = "out-of-memory"
+    # The process that ran it died, or its message came a second time, which means the same.
+    WORKER_LOST = "worker-lost"
+    TIMED_OUT = "timed-out"
+    # Neither a result nor a reason came back in time.
     LEASE_EXPIRED = "lease-expired"
+    # Its time to live was over before a worker could start it.
+    EXPIRED = "expired"
 
 
 class UnreadableMessage(ValueError):
@@ -45,11 +51,12 @@ def _require(message: Mapping[str, Any], kind: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class JobItem:
-    """One job's share of a bundle: `rows` consecutive rows of the bundle's matrix."""
+    """One job's share of a bundle: `rows` consecutive rows of its matrix; not to be started after `expires`."""
 
     id: str
     attempt: int
     rows: int
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,7 @@ class Bundle:
             "sha256": self.sha256,
             "columns": self.columns,
             "jobs": [[job.id, job.attempt, job.rows] for job in self.jobs],
+            "expires": [job.expires for job in self.jobs],
             "data": base64.b64encode(self.data).decode("ascii"),
         }
 
@@ -91,7 +99,7 @@ class Bundle:
                 version=str(message["version"]),
                 sha256=str(message["sha256"]),
                 columns=int(message["columns"]),
-                jobs=tuple(JobItem(str(i), int(a), int(r)) for i, a, r in message["jobs"]),
+                jobs=_job_items(message["jobs"], message.get("expires") or [None] * len(message["jobs"])),
                 data=base64.b64decode(message["data"], validate=True),
             )
         except _WRONG_SHAPE as error:
@@ -190,7 +198,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """A worker is alive: which pools it serves, on what device, how many bundles it runs at once, what it can serve."""
+    """A worker is alive: which lanes it reads, on what device, how many bundles it runs at once, what it can serve.
+
+    `problems` are the releases that it should serve and can't, each with the reason.
+    """
 
     worker: str
     host: str
@@ -199,6 +210,7 @@ class Heartbeat:
     processes: int
     models: tuple[str, ...]
     sent: float
+    problems: tuple[str, ...] = ()
 
     def to_message(self) -> dict[str, Any]:
         """Return the JSON-ready message."""
@@ -217,9 +229,17 @@ class Heartbeat:
                 processes=int(message["processes"]),
                 models=tuple(str(m) for m in message["models"]),
                 sent=float(message["sent"]),
+                problems=tuple(str(p) for p in message.get("problems", ())),
             )
         except _WRONG_SHAPE as error:
             raise UnreadableMessage(f"heartbeat: {error!r}") from error
+
+
+def _job_items(jobs: list[Any], expires: list[Any]) -> tuple[JobItem, ...]:
+    return tuple(
+        JobItem(str(job_id), int(attempt), int(rows), None if until is None else float(until))
+        for (job_id, attempt, rows), until in zip(jobs, expires, strict=True)
+    )
 
 
 def _run(message: Mapping[str, Any]) -> Run:

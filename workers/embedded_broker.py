@@ -5,6 +5,7 @@ lost at a polling interval of 5 ms). Here a message is written beside the queue 
 by a rename into a folder on the same file system, which only one reader can win.
 """
 
+import contextlib
 import fcntl
 import os
 import uuid
@@ -16,11 +17,12 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES, filesystem
 from kombu.utils.json import dumps, loads
 
+from workers import topology
 from workers.config import run_dir
 
 
 class Channel(filesystem.Channel):
-    """A channel whose puts, gets and bindings are atomic renames."""
+    """A channel whose puts, gets and bindings are atomic renames, and which has dead letters."""
 
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         # kombu makes a new table empty and fills it then: of two processes that start together, one loses its binding
@@ -57,11 +59,58 @@ class Channel(filesystem.Channel):
             return loads(text)
         raise Empty
 
+    def _restore(self, message: Any) -> None:
+        # Counted as a quorum queue counts, so that a worker can tell, and no message comes for ever.
+        count = int(message.headers.get("x-delivery-count", 0)) + 1
+        message.headers["x-delivery-count"] = count
+        info = message.delivery_info
+        limited = topology.DEAD_LETTERING.intersection(self._lookup(info["exchange"], info["routing_key"]))
+        if limited and count > topology.DELIVERY_LIMIT:
+            self._bury(message, "delivery_limit")
+        else:
+            super()._restore(message)
+
+    def basic_reject(self, delivery_tag: Any, requeue: bool = False) -> None:
+        """Reject a message; what nobody shall get again goes to the dead letters, as on RabbitMQ."""
+        if not requeue:
+            self._bury(self.qos.get(delivery_tag), "rejected")
+        super().basic_reject(delivery_tag, requeue)
+
+    def _bury(self, message: Any, reason: str) -> None:
+        info = message.delivery_info
+        for queue in self._lookup(info["exchange"], info["routing_key"]):
+            if queue in topology.DEAD_LETTERING:
+                message.headers |= {"x-first-death-queue": queue, "x-first-death-reason": reason}
+                self._put(topology.DEAD, message.serializable())
+
 
 class Transport(filesystem.Transport):
-    """The transport that `filesystem://` means in this system."""
+    """The transport that `filesystem://` means in this system.
+
+    It works in Celery's event loop. Without one, Celery's children share a pipe and its lock, and a child that is
+    killed while it waits there for work takes the lock with it: no other one ever gets any.
+    """
 
     Channel = Channel
+    implements = filesystem.Transport.implements.extend(asynchronous=True)
+    _timer: Any = None
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Look for messages as often as without a loop."""
+        if self._timer is None:
+            self._timer = loop.call_repeatedly(self.polling_interval, self._look)
+
+    def close_connection(self, connection: Any) -> None:
+        """Stop looking, and close."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().close_connection(connection)
+
+    def _look(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self.cycle.get(self._deliver)
 
 
 def transport_options() -> dict[str, Any]:

@@ -1,31 +1,66 @@
 """Named places where a test can stop a real process. Only tests set the variable FAILPOINTS.
 
-`FAILPOINTS="worker.before_predict=kill"` or `…=sleep:5`, several separated by commas. Each fires once for the whole
-system, also across restarts: who fires first leaves a mark in the run folder.
+`FAILPOINTS="worker.before_predict=kill,recorder.after_commit=stop:3*20%10"`: name, action, how often (once without a
+number), and which percentage of the passes fires (each, without a number). It counts for the whole system, also across
+restarts: who fires leaves a mark in the run folder. `name@<hex>` fires only for data that holds these bytes.
 """
 
 import os
+import random
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 from workers.config import run_dir
 
-_ACTIONS = dict(part.split("=", 1) for part in os.environ.get("FAILPOINTS", "").split(",") if part)
+_PARTS = [part.split("=", 1) for part in os.environ.get("FAILPOINTS", "").split(",") if part]
+# Name -> the bytes that the data must hold (none: any data), and what to do then.
+_ACTIONS = {place.partition("@")[0]: (bytes.fromhex(place.partition("@")[2]), wanted) for place, wanted in _PARTS}
 
 
-def failpoint(name: str) -> None:
-    """Do what the environment asks for at this place: `kill` (SIGKILL to this process) or `sleep:<seconds>`."""
-    action = _ACTIONS.get(name)
-    if action is None:
+def failpoint(name: str, data: bytes = b"") -> None:
+    """Do what the environment asks for at this place.
+
+    `kill` ends this process with SIGKILL, and `kill-parent` its parent before it, as when a container is out of memory.
+    `stop:<seconds>` freezes this process with SIGSTOP for so long, `sleep:<seconds>` only this thread.
+    """
+    if name not in _ACTIONS:
         return
-    try:
-        (run_dir() / f"failpoint.{name}").touch(exist_ok=False)
-    except FileExistsError:
+    poison, wanted = _ACTIONS[name]
+    if poison not in data:
+        return
+    wanted_action, _, percent = wanted.partition("%")
+    if percent and random.random() * 100 >= float(percent):  # noqa: S311
+        return
+    action, _, times = wanted_action.partition("*")
+    marks = [f"failpoint.{name}.{number + 1}" for number in range(int(times))] if times else [f"failpoint.{name}"]
+    if not any(_is_first_to_leave(run_dir() / mark) for mark in marks):
         return
     kind, _, argument = action.partition(":")
     if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "kill-parent":
+        os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "stop":
+        _freeze(float(argument))
     elif kind == "sleep":
         time.sleep(float(argument))
     else:
-        raise ValueError(f"FAILPOINTS: {name}={action}: use kill or sleep:<seconds>")
+        raise ValueError(f"FAILPOINTS: {name}={wanted}: use kill, kill-parent, stop:<seconds> or sleep:<seconds>")
+
+
+def _is_first_to_leave(mark: Path) -> bool:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _freeze(seconds: float) -> None:
+    """Stop every thread of this process; somebody else must wake it, so a shell that outlives this call does."""
+    waker = f"(sleep {seconds}; kill -CONT {os.getpid()}) >/dev/null 2>&1 &"
+    subprocess.run(["/bin/sh", "-c", waker], check=True, start_new_session=True)  # noqa: S603
+    os.kill(os.getpid(), signal.SIGSTOP)

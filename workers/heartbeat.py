@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
-from workers import topology
+from workers import topology, troubles
 from workers.config import model_store_dir
 from workers.contract import HEARTBEAT, Heartbeat
 from workers.device import resolve
@@ -20,7 +20,7 @@ INTERVAL_SECONDS = 5.0
 
 
 def served_pools(app: Celery) -> tuple[str, ...]:
-    """Return the pools whose queues this worker was started with (`-Q inference.cpu`: cpu)."""
+    """Return the lanes that this worker was started with (`-Q inference.cpu`: cpu)."""
     return tuple(
         sorted(q.removeprefix("inference.") for q in app.amqp.queues.consume_from if q.startswith("inference."))
     )
@@ -35,6 +35,7 @@ class HeartbeatStep(bootsteps.StartStopStep):
         self._timer: Any = None
         self._publisher = Publisher(consumer.app)
         self._store = ModelStore(model_store_dir())
+        troubles.share()
         super().__init__(consumer, **kwargs)
 
     def start(self, consumer: Any) -> None:
@@ -52,18 +53,23 @@ class HeartbeatStep(bootsteps.StartStopStep):
 
     def _send(self, consumer: Any) -> None:
         pools = served_pools(consumer.app)
-        releases = self._store.snapshot().releases
+        snapshot = self._store.snapshot()
+        served = [
+            (f"{model}:{version}", troubles.reason(release))
+            for model, versions in sorted(snapshot.releases.items())
+            for version, release in sorted(versions.items())
+            if release.manifest.pool in pools
+        ]
         heartbeat = Heartbeat(
             worker=consumer.hostname,
             host=socket.gethostname(),
             pools=pools,
             device=resolve("auto"),
             processes=int(consumer.pool.num_processes or 1),
-            models=tuple(
-                f"{model}:{version}"
-                for model, versions in sorted(releases.items())
-                for version, release in sorted(versions.items())
-                if release.manifest.pool in pools
+            models=tuple(name for name, trouble in served if trouble is None),
+            problems=(
+                *(f"{p.path.parent.parent.name}:{p.path.parent.name}: {p.reason}" for p in snapshot.problems),
+                *(f"{name}: {trouble}" for name, trouble in served if trouble is not None),
             ),
             sent=time.time(),
         )

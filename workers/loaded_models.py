@@ -4,7 +4,7 @@ import numpy as np
 import orjson
 from cachetools import LRUCache
 
-from workers import runtimes
+from workers import runtimes, troubles
 from workers.model_store import ModelStore, Release
 
 
@@ -27,13 +27,17 @@ class LoadedModels:
         key = (model, version, sha256)
         found = self._models.get(key)
         if found is None:
+            release = None
             try:
                 release = self._store.get(model, version)
                 found = self._models[key] = (release, _load(release, sha256))
             except Exception as error:
                 # The first line is for clients; native traces and paths are in the traceback, for operators.
                 reason = str(error).partition("\n")[0]
+                if release is not None and release.manifest.artifact.sha256 == sha256:
+                    troubles.note(release, reason)
                 raise ModelUnavailable(f"{model} version {version}: {reason}") from error
+            troubles.forget(release)
         return found
 
 

@@ -35,13 +35,15 @@ def settings() -> dict[str, Any]:
         "task_ignore_result": True,
         # Ack after the work. A child that dies gives its message back instead of losing it.
         "task_acks_late": True,
-        # The embedded broker has no delivery limit: there a message that kills would come back for ever, so it is
-        # dropped, and the job's lease brings the job back, a limited number of times.
-        "task_reject_on_worker_lost": not broker_is_embedded(),
+        # (That, and the next but one, only if the parent couldn't report it: see workers.lost.)
+        "task_reject_on_worker_lost": True,
         # A task that raises is dead-lettered, not acked and gone.
         "task_acks_on_failure": False,
-        # What ran into its time limit would do so again; the lease decides about the job.
-        "task_acks_on_timeout": True,
+        # Whoever gets it then doesn't run it but hands its jobs back.
+        "task_acks_on_timeout": False,
+        # How long after a child's death its result may still arrive. Ten seconds (the default) would only be a delay:
+        # a late result changes nothing.
+        "worker_lost_wait": 0.5,
         # Prefetch 1: with more, a kill counts deliveries against messages that had never run.
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "workers.consumer:Consumer",

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,11 @@ _publisher = Publisher(app)
 
 @worker_process_init.connect
 def preload(**kwargs: Any) -> None:
-    """Load what this child's pools serve before its first bundle; after the fork, as XGBoost needs it."""
-    pools = served_pools(app)
+    """Load what this child's pools serve before its first bundle; after the fork, as XGBoost needs it.
+
+    In the isolation lane too: the time that loading takes would count as the suspect's own.
+    """
+    pools = {lane.removesuffix(topology.ISOLATED) for lane in served_pools(app)}
     snapshot = _store.snapshot()
     for problem in snapshot.problems:
         logger.warning("not served: %s", problem)
@@ -65,22 +69,26 @@ def preload(**kwargs: Any) -> None:
                     logger.warning("cannot serve %s; the others are served", error)
 
 
-@app.task(name=INFER, bind=True)
+@app.task(name=INFER, bind=True, Request="workers.lost:BundleRequest")
 def infer(task: Task, message: Mapping[str, Any]) -> None:
     """Run one bundle. Raises UnreadableMessage (dead-lettered by the broker) for a message of another shape."""
     bundle = Bundle.from_message(message)
+    failpoint("worker.received", bundle.data)
     run = Run(
         worker=f"{task.request.hostname}/{os.getpid()}", host=socket.gethostname(), device="", started=time.time()
     )
-    announcement = threading.Timer(ANNOUNCE_AFTER_SECONDS, _announce, (bundle, run))
-    announcement.daemon = True
-    announcement.start()
-    try:
-        device, outcomes = run_bundle(bundle)
-    finally:
-        announcement.cancel()
-    failpoint("worker.after_predict")
-    run = Run(worker=run.worker, host=run.host, device=device, started=run.started, finished=time.time())
+    device, outcomes = "", []
+    if _came_before(task):
+        # Whoever had it may have died of it, and it may be any of its jobs: the portal tries each alone.
+        lost = Failure(ErrorCode.WORKER_LOST, "the broker delivered it again: the first worker died or was cut off")
+        outcomes = [Outcome(job.id, job.attempt, failure=lost) for job in bundle.jobs]
+    else:
+        bundle, outcomes = _without_expired(bundle, run.started)
+        if bundle.jobs:
+            device, done = _run_announced(bundle, run)
+            outcomes += done
+    failpoint("worker.after_predict", bundle.data)
+    run = replace(run, device=device, finished=time.time())
     result = BundleResult(bundle=bundle.id, run=run, outcomes=tuple(outcomes))
     _publisher.send_again(
         RECORD,
@@ -92,6 +100,38 @@ def infer(task: Task, message: Mapping[str, Any]) -> None:
     failpoint("worker.before_ack")
 
 
+def _came_before(task: Task) -> bool:
+    """Tell whether the broker has delivered this message to a worker before."""
+    delivery: Mapping[str, Any] = task.request.delivery_info or {}
+    return bool(delivery.get("redelivered") or task.request.get("x-delivery-count"))
+
+
+def _without_expired(bundle: Bundle, now: float) -> tuple[Bundle, list[Outcome]]:
+    """Take out the jobs whose time to live is over. Returns the rest and the outcomes of those taken out."""
+    kept, data, outcomes, start = [], [], [], 0
+    for job in bundle.jobs:
+        end = start + 4 * bundle.columns * job.rows
+        if job.expires is not None and job.expires <= now:
+            late = Failure(ErrorCode.EXPIRED, "no worker could start it within its time to live")
+            outcomes.append(Outcome(job.id, job.attempt, failure=late))
+        else:
+            kept.append(job)
+            data.append(bundle.data[start:end])
+        start = end
+    return (replace(bundle, jobs=tuple(kept), data=b"".join(data)) if outcomes else bundle), outcomes
+
+
+def _run_announced(bundle: Bundle, run: Run) -> tuple[str, list[Outcome]]:
+    """Run the bundle, and let the portal know if that takes a while."""
+    announcement = threading.Timer(ANNOUNCE_AFTER_SECONDS, _announce, (bundle, run))
+    announcement.daemon = True
+    announcement.start()
+    try:
+        return run_bundle(bundle)
+    finally:
+        announcement.cancel()
+
+
 def run_bundle(bundle: Bundle) -> tuple[str, list[Outcome]]:
     """Predict a bundle in one call, or job by job when that fails. Returns the device in effect and all outcomes."""
     try:
@@ -101,7 +141,7 @@ def run_bundle(bundle: Bundle) -> tuple[str, list[Outcome]]:
         failure = Failure(ErrorCode.MODEL_UNAVAILABLE, str(error), traceback.format_exc())
         return "", [Outcome(job.id, job.attempt, failure=failure) for job in bundle.jobs]
     matrix = np.frombuffer(bundle.data, dtype="<f4").reshape(-1, bundle.columns)
-    failpoint("worker.before_predict")
+    failpoint("worker.before_predict", bundle.data)
     outcomes = _predict(release, model, matrix, bundle.jobs)
     if len(bundle.jobs) > 1 and any(o.failure for o in outcomes):
         # One bad job must fail alone.

@@ -20,10 +20,13 @@ DEAD = "inference.dead"
 PORTAL = "portal.tasks"
 
 POOLS = ("cpu", "gpu")
+# Beside each pool's own lane a second one, where suspects are tried one at a time, in a process of their own.
+ISOLATED = ".isolated"
 RECORDER = "results.recorder"
 
-# A bundle that killed its worker is redelivered this often before the broker gives it up. A backstop only: what the
-# broker gives up, the jobs' lease brings back. RabbitMQ before 4.0 has no limit by default, 4.x has 20.
+# A message is redelivered this often before the broker gives it up. A backstop only: a worker that gets a message for
+# the second time hands its jobs back, and what kills it before it can do so ends in DEAD, where the portal finds it.
+# RabbitMQ before 4.0 has no limit by default, 4.x has 20.
 DELIVERY_LIMIT = 3
 
 
@@ -37,12 +40,28 @@ class QueueSpec:
     dead_letters: bool = True
 
 
+def lane(pool: str, isolated: bool) -> str:
+    """Return the name of a pool's lane, or of its isolation lane; `inference.<lane>` is the queue."""
+    return f"{pool}{ISOLATED}" if isolated else pool
+
+
+def routing_key(pool: str, isolated: bool, model: str) -> str:
+    """Return the key that leads a bundle into its lane."""
+    return f"isolated.{pool}.{model}" if isolated else f"{pool}.{model}"
+
+
 TABLE = (
-    *(QueueSpec(f"inference.{pool}", REQUESTS, f"{pool}.#") for pool in POOLS),
+    *(
+        QueueSpec(f"inference.{lane(pool, isolated)}", REQUESTS, routing_key(pool, isolated, "#"))
+        for pool in POOLS
+        for isolated in (False, True)
+    ),
     QueueSpec(RECORDER, RESULTS, "#"),
     QueueSpec("portal.tasks", PORTAL, "#"),
     QueueSpec(DEAD, DEAD, "#", dead_letters=False),
 )
+# The queues whose rejected messages go to DEAD.
+DEAD_LETTERING = frozenset(spec.name for spec in TABLE if spec.dead_letters)
 
 
 def exchange(name: str) -> Exchange:
@@ -74,6 +93,11 @@ def _queue(spec: QueueSpec, *, declare: bool) -> Queue:
 def queues() -> list[Queue]:
     """Return the table as kombu queues for consumers."""
     return [_queue(spec, declare=broker_is_embedded()) for spec in TABLE]
+
+
+def dead_letters() -> Queue:
+    """Return the queue of what was given up, for the portal."""
+    return next(queue for queue in queues() if queue.name == DEAD)
 
 
 def declare(app: Celery) -> list[str]:
