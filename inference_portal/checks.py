@@ -7,6 +7,8 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 from inference_portal.store import model_store
 
+HUNDRED_YEARS_IN_DAYS = 36_500
+
 
 @register()
 def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
@@ -19,20 +21,25 @@ def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_limits(**kwargs: Any) -> list[CheckMessage]:
-    """E002: times and limits are positive."""
-    names = (
+    """E002: times and limits are positive; what is forgotten is forgotten within a hundred years, or never."""
+    positive = (
         "SYNC_WAIT_SECONDS",
         "MAX_WAIT_SECONDS",
         "MAX_WAITERS",
         "MAX_REQUEST_BYTES",
         "MAX_REQUEST_ROWS",
+        "TEAM_QUOTA",
+        "MAX_OPEN_JOBS",
         "LEASE_SECONDS",
         "CLAIM_SECONDS",
     )
+    retention = {"RESULT_RETENTION_HOURS": HUNDRED_YEARS_IN_DAYS * 24, "RECORD_RETENTION_DAYS": HUNDRED_YEARS_IN_DAYS}
+    wrong = {name: "Give a number above 0." for name in positive if not getattr(settings, name) > 0}
+    for name, most in retention.items():
+        if not 0 <= getattr(settings, name) <= most:
+            wrong[name] = f"Give a number from 0 (for ever) to {most:,}."
     return [
-        Error(f"{name} is {getattr(settings, name)}.", hint="Give a number above 0.", id="inference.E002")
-        for name in names
-        if getattr(settings, name) <= 0
+        Error(f"{name} is {getattr(settings, name)}.", hint=hint, id="inference.E002") for name, hint in wrong.items()
     ]
 
 

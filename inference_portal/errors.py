@@ -16,6 +16,7 @@ from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from inference_portal.jobs.pool import replace_broken
+from inference_portal.jobs.quota import Full
 from workers.contract import ErrorCode
 from workers.formats import Fault, Invalid, Malformed, TooLarge, Unavailable, escape
 from workers.model_store import UnknownModel
@@ -40,18 +41,22 @@ PROBLEMS: dict[str, ProblemType] = {
     "not-found": ProblemType(404, "There is no such thing", False, "The id, the model, the version or the path is unknown, or belongs to another team."),
     "method-not-allowed": ProblemType(405, "This path doesn't take that method", False, "The Allow header lists the methods of this path."),
     "not-acceptable": ProblemType(406, "No answer in the type you accept", False, "Accept application/json."),
-    "conflict": ProblemType(409, "The job's state doesn't allow this", False, "Read its status; a job that has ended can't be cancelled."),
+    "conflict": ProblemType(409, "The job's state doesn't allow this", False, "Read its status: a job that has ended can't be cancelled, and only a dead letter that waits can be replayed or discarded."),
     "cancelled": ProblemType(409, "The job was cancelled", False, "Somebody of the team cancelled it; there is no result. Submit it again if you need one."),
+    "expired": ProblemType(410, "The job expired", False, "No worker could start it within its time to live. Submit it again if you still need the result, with more time or none."),
+    "result-purged": ProblemType(410, "The result is gone", False, "The job succeeded long ago; its input and result were removed when they grew old (RESULT_RETENTION_HOURS)."),
     "too-large": ProblemType(413, "The request is too large", False, "Split it into several requests; the detail names the limit."),
     "unsupported-media-type": ProblemType(415, "This content type isn't read here", False, "Send application/json, not compressed."),
     "invalid-input": ProblemType(422, "The input doesn't fit", False, "'errors' names each place (a JSON pointer) and what was expected there. Nothing was queued."),
     "not-available": ProblemType(422, "This isn't available yet", False, "The contract knows this option, this installation doesn't have it yet. Leave it out."),
     "bad-data": ProblemType(422, "The model refused the data", False, "The worker's own check failed. The job has ended; correct the data and submit it again."),
+    "quota-exceeded": ProblemType(429, "Your team has too many open jobs", True, "Nothing was queued. Try again after Retry-After seconds: by the rate at which the team's jobs end now, about a tenth of its places will be free then."),
     "internal-error": ProblemType(500, "Something is broken here", True, "This is our fault and was logged. Try again later, or tell the operator."),
     "model-error": ProblemType(502, "The model failed", False, "The model raised an error on this input, and would again. The detail says which."),
     "dead-lettered": ProblemType(502, "The job was given up", False, "All its attempts failed. It is kept with its input and its errors, for an operator to look at."),
     "no-place-to-wait": ProblemType(503, "Too many requests are waiting", True, "Try again, or send 'Prefer: respond-async' and poll: that needs no place."),
     "unavailable": ProblemType(503, "The portal can't do this now", True, "The database is away. Try again after Retry-After seconds; if it went away in the middle of accepting a request, that job may exist: look at the list."),
+    "system-full": ProblemType(503, "Too many jobs are open", True, "The jobs of all teams together are as many as may be open at once; nothing was queued. Try again after Retry-After seconds."),
     "not-ready": ProblemType(503, "No worker serves this model now", True, "Requests are accepted and wait until a worker comes."),
     "wait-expired": ProblemType(504, "Still running", False, "The job goes on. Fetch its result from Location, or wait longer with 'Prefer: wait=N'."),
 }  # fmt: skip
@@ -88,7 +93,7 @@ def problem_response(request: HttpRequest | Any, problem: Problem) -> HttpRespon
     response = HttpResponse(json.dumps(body), status=kind.status, content_type="application/problem+json")
     for name, value in problem.headers.items():
         response[name] = value
-    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if kind.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         response.setdefault("Retry-After", "1")
     return response
 
@@ -108,6 +113,9 @@ def as_problem(error: Exception) -> Problem:
             return Problem("too-large", "The body is larger than MAX_REQUEST_BYTES allows.")
         case Unavailable():
             return Problem("not-available", str(error))
+        case Full():
+            slug = "quota-exceeded" if error.of_team else "system-full"
+            return Problem(slug, str(error), headers={"Retry-After": str(error.retry_after)})
         case UnknownModel() | Http404() | exceptions.NotFound():
             return Problem("not-found", str(error) or "not found")
         case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():

@@ -33,13 +33,17 @@ def _database() -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
         }
         config["CONN_MAX_AGE"] = None
-    elif pool_size := env.int("DATABASE_POOL_SIZE", 0):
-        # Set by wsgi.py: the portal has many more threads than connections.
-        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 5}}
     else:
-        # One long-lived connection for a process of one thread.
-        config["CONN_MAX_AGE"] = None
-        config["CONN_HEALTH_CHECKS"] = True
+        # A server that vanished without a word (power, network) is noticed within half a minute, not after two hours.
+        vanished = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+        config["OPTIONS"] = vanished | {"tcp_user_timeout": 25_000} | config.get("OPTIONS", {})
+        if pool_size := env.int("DATABASE_POOL_SIZE", 0):
+            # Set by wsgi.py: the portal has many more threads than connections.
+            config["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 5}
+        else:
+            # One long-lived connection for a process of one thread.
+            config["CONN_MAX_AGE"] = None
+            config["CONN_HEALTH_CHECKS"] = True
     return config
 
 
@@ -69,6 +73,12 @@ MAX_WAITERS = env.int("MAX_WAITERS", 400)
 MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", 8 * 1024 * 1024)
 MAX_REQUEST_ROWS = env.int("MAX_REQUEST_ROWS", 10_000)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
+# How many jobs of a team that has no quota of its own may be open at once, and how many in all.
+TEAM_QUOTA = env.int("TEAM_QUOTA", 20_000)
+MAX_OPEN_JOBS = env.int("MAX_OPEN_JOBS", 100_000)
+# How long after its end a job keeps its input and result, and how long there is a record of it; 0: for ever.
+RESULT_RETENTION_HOURS = env.float("RESULT_RETENTION_HOURS", 168.0)
+RECORD_RETENTION_DAYS = env.float("RECORD_RETENTION_DAYS", 90.0)
 # How long a message may be under way before the sweep sends its job again; models' time-outs come on top
 # (jobs.record: sent_lease, running_lease).
 LEASE_SECONDS = env.float("LEASE_SECONDS", 60.0)

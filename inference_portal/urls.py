@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import path, re_path, register_converter
 from django.views.generic import RedirectView
 
-from inference_portal.api import docs, health, infer, jobs, results, v2
+from inference_portal.api import dead_letters, docs, health, infer, jobs, parked_messages, results, v2
 
 
 class ModelConverter:
@@ -51,6 +51,15 @@ urlpatterns = [
     path("api/jobs/", jobs.JobListView.as_view()),
     path("api/jobs/<uuid:job_id>/", jobs.JobView.as_view()),
     path("api/jobs/<uuid:job_id>/cancel/", jobs.JobCancelView.as_view()),
+    # Dead letters
+    path("api/dead-letters/", dead_letters.DeadLetterListView.as_view()),
+    path("api/dead-letters/replay/", dead_letters.BulkReplayView.as_view()),
+    path("api/dead-letters/discard/", dead_letters.BulkDiscardView.as_view()),
+    path("api/dead-letters/<uuid:job_id>/", dead_letters.DeadLetterView.as_view()),
+    path("api/dead-letters/<uuid:job_id>/replay/", dead_letters.ReplayView.as_view()),
+    path("api/dead-letters/<uuid:job_id>/discard/", dead_letters.DiscardView.as_view()),
+    path("api/dead-letters/messages/", parked_messages.MessageListView.as_view()),
+    path("api/dead-letters/messages/<int:message_id>/discard/", parked_messages.MessageDiscardView.as_view()),
     # Documentation
     path("api/schema/", docs.SchemaView.as_view(), name="schema"),
     path("api/docs/", docs.DocsView.as_view(url_name="schema"), name="docs"),

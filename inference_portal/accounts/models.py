@@ -22,6 +22,10 @@ class Team(models.Model):
     """The owner of jobs and keys."""
 
     name = models.SlugField(max_length=64, unique=True)
+    # How many open jobs it may have; nothing here means settings.TEAM_QUOTA.
+    quota = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many jobs may be open at once. Empty: the default of this installation."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

@@ -8,11 +8,10 @@ from django.http import HttpResponse, JsonResponse
 
 from inference_portal.errors import JOB_PROBLEMS, Problem
 from inference_portal.jobs.models import Job
-from inference_portal.jobs.states import OPEN, State
+from inference_portal.jobs.position import queue_position
+from inference_portal.jobs.states import State
 from workers.formats import json_instances, json_v2
 
-# Counting a longer queue would cost more than the number is worth.
-POSITION_LIMIT = 10_000
 # Seconds after which it's worth asking again.
 POLL_AFTER = "1"
 
@@ -42,6 +41,8 @@ def result(job: Job) -> HttpResponse:
     """Return a final job's result in the format of its request. Raises the problem that ended it."""
     if job.state != State.SUCCEEDED:
         raise job_problem(job)
+    if job.purged_at is not None:
+        raise Problem("result-purged", f"The result of job {job.id} was removed at {job.purged_at:%Y-%m-%d %H:%M} UTC.")
     outputs = bytes(job.result or b"[]")
     if wanted := job.reply.get("outputs"):
         by_name = {tensor["name"]: tensor for tensor in orjson.loads(outputs)}
@@ -57,6 +58,8 @@ def job_problem(job: Job) -> Problem:
     """Return the problem that a job which ended without a result answers with."""
     if job.state == State.CANCELLED:
         return Problem("cancelled", f"Job {job.id} was cancelled.")
+    if job.state == State.EXPIRED:
+        return Problem("expired", f"Job {job.id} expired: {job.error_message}")
     if job.state == State.DEAD_LETTERED:
         return Problem("dead-lettered", f"Given up after {job.attempt} attempts: {job.error_message}")
     return Problem(JOB_PROBLEMS.get(job.error_code, "model-error"), job.error_message)
@@ -71,11 +74,11 @@ def status(job: Job) -> dict[str, Any]:
         "State": state,
         "Error": error(job),
         "Attempts": job.attempt,
-        "QueuePosition": _queue_position(job),
-        "QueuedAt": job.accepted_at,
+        "QueuePosition": queue_position(job),
+        "QueuedAt": job.queued_at,
         "StartedAt": job.started_at,
         "FinishedAt": job.finished_at,
-        "QueueSeconds": _seconds(job.accepted_at, job.started_at),
+        "QueueSeconds": _seconds(job.queued_at, job.started_at),
         "RunSeconds": _seconds(job.started_at, job.finished_at),
     }
 
@@ -85,16 +88,6 @@ def error(job: Job) -> dict[str, str] | None:
     if job.state == State.CANCELLED:
         return {"code": "cancelled", "message": "cancelled on request"}
     return {"code": job.error_code, "message": job.error_message} if job.error_code else None
-
-
-def _queue_position(job: Job) -> int | None:
-    """Return how many jobs of the pool wait for a worker before this one, plus one; None unless it waits."""
-    if job.state not in OPEN - {State.RUNNING}:
-        return None
-    before = {"pool": job.pool, "accepted_at__lt": job.accepted_at}
-    sent = Job.objects.filter(lease_until__isnull=False, state=State.QUEUED, **before).count()
-    waiting = 0 if job.lease_until is not None else Job.objects.due().filter(**before)[:POSITION_LIMIT].count()
-    return 1 + sent + waiting
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 from inference_portal.api import schemas
 from inference_portal.jobs.models import Worker
 from inference_portal.store import model_store
+from workers import topology
 
 
 class AliveView(APIView):
@@ -34,10 +35,17 @@ class CanWorkView(APIView):
     def get(self, request: Request) -> HttpResponse:
         """Answer 200, or 503 without database or model store. Missing workers only degrade: requests wait for them."""
         try:
-            workers = Worker.objects.alive().count()
+            lanes = list(Worker.objects.alive().values_list("pools", flat=True))
             database = True
         except DatabaseError:
-            workers, database = 0, False
+            lanes, database = [], False
+        workers = sum(not all(lane.endswith(topology.ISOLATED) for lane in read) for read in lanes)
+        missing = [
+            topology.lane(pool, isolated=True)
+            for pool in topology.POOLS
+            if any(pool in read for read in lanes)
+            and not any(topology.lane(pool, isolated=True) in read for read in lanes)
+        ]
         store = bool(model_store().snapshot().releases)
         checks = {
             "database": "ok" if database else "away",
@@ -45,5 +53,7 @@ class CanWorkView(APIView):
             # The portal has no connection to the broker; it knows of it by what comes through it.
             "broker": "ok" if workers else "degraded: nothing came through it lately",
             "workers": f"{workers} alive" if workers else "degraded: none was heard lately",
+            # Jobs that may have killed a worker are tried alone there; without it they wait.
+            "isolation": f"degraded: nobody reads {', '.join(missing)}" if missing else "ok",
         }
         return JsonResponse(checks, status=200 if database and store else 503)

@@ -12,8 +12,9 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from inference_portal.accounts.callers import Caller
-from inference_portal.api import answers, prefer, schemas
+from inference_portal.api import answers, job_options, prefer, schemas
 from inference_portal.api.auth import caller_of
+from inference_portal.api.job_options import JobOptions
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.services import job_accept, job_new
@@ -27,9 +28,6 @@ JSON_TYPES = ("application/json", "application/octet-stream", "")
 UNBUILT_HEADERS = (
     "X-Inference-Id",
     "Idempotency-Key",
-    "X-Inference-Priority",
-    "X-Inference-Ttl",
-    "X-Inference-Ordering-Key",
     "X-Inference-Webhook",
     "X-Inference-Sink",
     "Inference-Header-Content-Length",
@@ -49,17 +47,18 @@ class InferView(APIView):
         """Predict."""
         self.preference = prefer.parse(request.headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
         refuse_unbuilt_headers(request)
+        options = job_options.from_headers(request.headers)
         release = model_store().get(model, version)
         decoded = json_body.decode(release, read_json_body(request), settings.MAX_REQUEST_ROWS)
-        return self.answer(caller_of(request), release, decoded)
+        return self.answer(caller_of(request), release, decoded, options)
 
-    def answer(self, caller: Caller, release: Release, decoded: Decoded) -> HttpResponse:
-        """Accept the job and wait for it as long as was asked for. Raises Problem."""
+    def answer(self, caller: Caller, release: Release, decoded: Decoded, options: JobOptions) -> HttpResponse:
+        """Accept the job and wait for it as long as was asked for. Raises Problem, Full."""
         asynchronous = self.preference.respond_async
         seconds = self.preference.wait
         if seconds is None:
             seconds = 0.0 if asynchronous else settings.SYNC_WAIT_SECONDS
-        job = job_new(caller=caller, release=release, decoded=decoded)
+        job = job_new(caller=caller, release=release, decoded=decoded, **options)
         with ExitStack() as stack:
             waiter = self._take_place(stack, job) if seconds > 0 else None
             job_accept(job=job)

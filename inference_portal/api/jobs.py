@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from inference_portal.accounts.models import Role
-from inference_portal.api import answers, prefer, schemas
+from inference_portal.api import answers, job_options, prefer, schemas
 from inference_portal.api.auth import caller_of, require_role
 from inference_portal.api.infer import read_json_body, refuse_unbuilt_headers
 from inference_portal.errors import Problem
@@ -28,17 +28,8 @@ from workers.formats import Decoded, Fault, Invalid, escape, json_body, json_ins
 from workers.model_store import Release
 from workers.schema import MAX_FAULTS
 
-FIELDS = {"model", "version", "inputs", "rows"}
-UNBUILT_FIELDS = {
-    "input_uri",
-    "priority",
-    "ttl_seconds",
-    "ordering_key",
-    "webhook",
-    "sink",
-    "idempotency_key",
-    "labels",
-}
+FIELDS = {"model", "version", "inputs", "rows", *job_options.HEADERS.values()}
+UNBUILT_FIELDS = {"input_uri", "webhook", "sink", "idempotency_key", "labels"}
 
 
 class AttemptSerializer(serializers.ModelSerializer[Attempt]):
@@ -46,13 +37,14 @@ class AttemptSerializer(serializers.ModelSerializer[Attempt]):
 
     class Meta:
         model = Attempt
-        fields = ("number", "worker", "device", "started_at", "finished_at", "code", "message")
+        fields = ("number", "worker", "host", "device", "started_at", "finished_at", "code", "message")
 
 
 class JobSerializer(serializers.ModelSerializer[Job]):
     """A job without its payload."""
 
     team = serializers.CharField(source="team.name", read_only=True)
+    priority = serializers.CharField(source="get_priority_display", read_only=True)
     error = serializers.SerializerMethodField()
     status_path = serializers.CharField(read_only=True)
     result_path = serializers.CharField(read_only=True)
@@ -60,8 +52,9 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     class Meta:
         model = Job
         fields = (
-            "id", "team", "submitted_by", "model", "version", "state", "attempt", "rows", "accepted_at", "started_at",
-            "finished_at", "worker", "device", "error", "status_path", "result_path",
+            "id", "team", "submitted_by", "model", "version", "state", "priority", "ordering_key", "attempt",
+            "failures", "isolated", "rows", "accepted_at", "queued_at", "expires_at", "started_at", "finished_at",
+            "purged_at", "worker", "host", "device", "error", "status_path", "result_path",
         )  # fmt: skip
 
     def get_error(self, job: Job) -> dict[str, str] | None:
@@ -129,14 +122,16 @@ class JobListView(generics.ListAPIView[Job]):
         """Submit a job and return at once, as Prefer: respond-async does."""
         prefer.parse(request.headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
         refuse_unbuilt_headers(request)
+        job_options.refuse_headers(request.headers)
         data = json_body.read_object(read_json_body(request))
         if unbuilt := sorted(UNBUILT_FIELDS & data.keys()):
             faults = tuple(Fault(f"/{name}", "not available yet, leave it out") for name in unbuilt)
             raise Problem("not-available", f"Not available yet: {', '.join(unbuilt)}.", faults=faults)
         if unknown := sorted(data.keys() - FIELDS):
             raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
+        options = job_options.from_fields(data)
         release = _release(data)
-        job = job_new(caller=caller_of(request), release=release, decoded=_decode(release, data))
+        job = job_new(caller=caller_of(request), release=release, decoded=_decode(release, data), **options)
         job_accept(job=job)
         response = answers.accepted(job)
         response["X-Inference-Id"] = str(job.id)

@@ -6,13 +6,20 @@ from django_celery_beat import models as beat
 from rest_framework_api_key.models import APIKey
 
 from inference_portal.accounts.models import ApiKey, Team, User
+from inference_portal.console.audit import AuditAdmin
+from inference_portal.console.dead_letters import DeadLetterAdmin
 from inference_portal.console.jobs import JobAdmin
 from inference_portal.console.keys import KeyAdmin
+from inference_portal.console.models import DeadLetter
+from inference_portal.console.parked_messages import ParkedMessageAdmin
 from inference_portal.console.people import TeamAdmin, UserAdmin
 from inference_portal.console.workers import WorkerAdmin
-from inference_portal.jobs.models import Job, Worker
+from inference_portal.jobs.models import AuditEntry, Job, ParkedMessage, Worker
 
 admin.site.register(Job, JobAdmin)
+admin.site.register(DeadLetter, DeadLetterAdmin)
+admin.site.register(ParkedMessage, ParkedMessageAdmin)
+admin.site.register(AuditEntry, AuditAdmin)
 admin.site.register(Worker, WorkerAdmin)
 admin.site.register(Team, TeamAdmin)
 admin.site.register(User, UserAdmin)

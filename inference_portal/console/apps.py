@@ -8,6 +8,7 @@ class ConsoleConfig(AppConfig):
     """Pages for web users and operators."""
 
     name = "inference_portal.console"
+    verbose_name = "Inference"
     default = True
 
 

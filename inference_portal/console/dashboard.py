@@ -4,10 +4,12 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.accounts.models import Role
+from inference_portal.console.attention import dead_letter_count, parked_message_count
 from inference_portal.console.job_rows import job_row
 from inference_portal.console.state_labels import state_label
 from inference_portal.jobs.models import Job, Worker
@@ -36,5 +38,17 @@ def context(caller: Caller) -> dict[str, Any]:
         "workers": len(workers),
         "processes": sum(worker.processes for worker in workers),
         "models": sum(map(len, model_store().snapshot().releases.values())),
+        "waiting": _waiting() if caller.role.allows(Role.OPERATOR) else [],
         "problems": len(model_store().snapshot().problems),
     }
+
+
+def _waiting() -> list[dict[str, str]]:
+    """Return what waits for an operator, with where to see it."""
+    return [
+        {"text": text, "count": count, "url": reverse(f"admin:{route}"), "type": "" if count == "0" else "danger"}
+        for text, count, route in (
+            ("dead letters", dead_letter_count(), "console_deadletter_changelist"),
+            ("parked messages", parked_message_count(), "jobs_parkedmessage_changelist"),
+        )
+    ]

@@ -1,4 +1,7 @@
-"""The filters of the list of jobs. Their choices come from the model store: the table may have very many rows."""
+"""The filters of the lists of jobs and of dead letters.
+
+Their choices come from elsewhere than the table, which may have very many rows.
+"""
 
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -8,8 +11,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.contrib.filters.admin import DropdownFilter, RangeDateFilter
 
+from inference_portal.accounts.models import Team
 from inference_portal.console.state_labels import state_text
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.retry import TRANSIENT
 from inference_portal.jobs.states import State
 from inference_portal.store import model_store
 
@@ -57,6 +62,28 @@ class VersionFilter(FieldFilter):
         model = request.GET.get("model", "")
         chosen = [releases.get(model, {})] if model else list(releases.values())
         return _choices({request.GET.get("version", ""), *(version for versions in chosen for version in versions)})
+
+
+class TeamFilter(FieldFilter):
+    """By team."""
+
+    title = "team"
+    parameter_name = "team__name"
+
+    def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
+        """Return all teams."""
+        return _choices(set(Team.objects.values_list("name", flat=True)))
+
+
+class CodeFilter(FieldFilter):
+    """By why it ended."""
+
+    title = "reason"
+    parameter_name = "error_code"
+
+    def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
+        """Return what a job is given up for."""
+        return _choices({*TRANSIENT})
 
 
 class AcceptedFilter(RangeDateFilter):

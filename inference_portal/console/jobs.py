@@ -4,7 +4,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -14,9 +13,10 @@ from unfold.paginator import InfinitePaginator
 
 from inference_portal.accounts.models import Role
 from inference_portal.console import job_page
-from inference_portal.console.access import RoleAdmin, require
+from inference_portal.console.access import require
 from inference_portal.console.column import column, one_line
 from inference_portal.console.job_filters import AcceptedFilter, ModelFilter, StateFilter, VersionFilter
+from inference_portal.console.job_list import JobList
 from inference_portal.console.page import page
 from inference_portal.console.state_labels import STATE_COLOURS, state_text
 from inference_portal.console.times import duration_text, moment_text
@@ -24,22 +24,14 @@ from inference_portal.jobs.models import Job
 from inference_portal.jobs.services import job_cancel
 
 
-class JobAdmin(RoleAdmin):
+class JobAdmin(JobList):
     """Read-only: jobs come from the API and from "New prediction"."""
 
-    list_per_page = 50
     # Counting millions of rows would take longer than reading a page of them.
     paginator = InfinitePaginator
-    show_full_result_count = False
-    show_facets = ShowFacets.NEVER
     ordering = ("-accepted_at",)
-    # Only the order by time has an index.
-    sortable_by = ()
     actions = None
     list_filter = (StateFilter, ModelFilter, VersionFilter, ("accepted_at", AcceptedFilter))
-    list_filter_submit = True
-    search_fields = ("id",)
-    search_help_text = "The id of a job"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         """Return the jobs that exist for the caller, without their payload."""
@@ -50,32 +42,10 @@ class JobAdmin(RoleAdmin):
         team = ["team"] if require(request, Role.VIEWER).sees_all_teams else []
         return ["job", "state_label", "release", "rows", "attempt", *team, "submitted_by", "accepted", "duration"]
 
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Job], search_term: str
-    ) -> tuple[QuerySet[Job], bool]:
-        """Find one job by its id: a search for parts of ids would read the whole table."""
-        if not search_term.strip():
-            return queryset, False
-        try:
-            return queryset.filter(id=UUID(search_term.strip())), False
-        except ValueError:
-            messages.warning(request, "The search takes the whole id of a job, such as /status/… shows it.")
-            return queryset.none(), False
-
-    @column("Job")
-    def job(self, job: Job) -> str:
-        """Return the id's beginning, which is enough to tell jobs apart."""
-        return str(job.id)[:8]
-
     @column("State", label=STATE_COLOURS)
     def state_label(self, job: Job) -> tuple[str, str]:
         """Return the state as a coloured label."""
         return job.state, state_text(job.state)
-
-    @column("Model")
-    def release(self, job: Job) -> str:
-        """Return model and version."""
-        return f"{job.model}:{job.version}"
 
     @column("Accepted (UTC)")
     def accepted(self, job: Job) -> str:

@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from inference_portal.accounts.models import Role
 from inference_portal.console.access import caller_of
+from inference_portal.console.attention import dead_letter_count
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
@@ -26,6 +27,14 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         )
     ]
     if caller.role.allows(Role.OPERATOR):
+        groups.append(
+            _group(
+                "Operations",
+                _item("Dead letters", "report", reverse("admin:console_deadletter_changelist"), dead_letter_count()),
+                _item("Parked messages", "unknown_document", reverse("admin:jobs_parkedmessage_changelist")),
+                _item("Audit log", "history", reverse("admin:jobs_auditentry_changelist")),
+            )
+        )
         groups.append(
             _group(
                 "Access",
@@ -48,5 +57,5 @@ def _group(title: str, *items: dict[str, Any]) -> dict[str, Any]:
     return {"title": title, "items": list(items)}
 
 
-def _item(title: str, icon: str, link: str) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": link}
+def _item(title: str, icon: str, link: str, count: str = "0") -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": link, "badge": None if count == "0" else count}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
@@ -18,8 +19,8 @@ ROLE_COLOURS = {Role.VIEWER: "", Role.SUBMITTER: "info", Role.OPERATOR: "warning
 class TeamAdmin(OperatorAdmin):
     """A team is never deleted: its jobs would go with it."""
 
-    list_display = ("name", "users", "keys", "created")
-    fields = ("name",)
+    list_display = ("name", "users", "keys", "open_jobs", "created")
+    fields = ("name", "quota")
     ordering = ("name",)
     search_fields = ("name",)
     actions = None
@@ -43,6 +44,11 @@ class TeamAdmin(OperatorAdmin):
     def keys(self, team: Any) -> int:
         """Return how many keys it has."""
         return int(team.key_count)
+
+    @column("Open jobs at most")
+    def open_jobs(self, team: Team) -> str:
+        """Return its own quota, or the default."""
+        return f"{settings.TEAM_QUOTA:,} (default)" if team.quota is None else f"{team.quota:,}"
 
     @column("Created (UTC)", ordering="created_at")
     def created(self, team: Team) -> str:

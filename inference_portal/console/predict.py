@@ -9,6 +9,7 @@ from inference_portal.console.access import require
 from inference_portal.console.model_page import releases
 from inference_portal.console.page import page
 from inference_portal.console.prediction_form import PredictionForm, example
+from inference_portal.jobs.quota import Full
 from inference_portal.jobs.services import job_accept, job_new
 from inference_portal.store import model_store
 from workers.model_store import UnknownModel
@@ -39,7 +40,11 @@ def predict(request: HttpRequest, model: str, version: str) -> HttpResponse:
     form = PredictionForm(release, request.POST if request.method == "POST" else None, initial)
     if form.is_valid() and form.decoded is not None:
         job = job_new(caller=caller, release=release, decoded=form.decoded)
-        job_accept(job=job)
+        try:
+            job_accept(job=job)
+        except Full as full:
+            messages.warning(request, f"{full} Try again in {full.retry_after} s.")
+            return redirect("admin:predict")
         return redirect("admin:jobs_job_change", job.id)
     title = f"New prediction: {model}:{version}"
     return page(

@@ -11,6 +11,7 @@ STATE_COLOURS = {
     State.FAILED: "danger",
     State.DEAD_LETTERED: "danger",
     State.CANCELLED: "",
+    State.EXPIRED: "warning",
 }
 
 

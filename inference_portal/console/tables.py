@@ -7,8 +7,8 @@ import numpy as np
 import orjson
 
 from inference_portal.jobs.models import Job
-from inference_portal.store import model_store
-from workers.model_store import Release, UnknownModel
+from inference_portal.jobs.stored_input import stored_input
+from workers.model_store import Release
 
 MAX_ROWS = 50
 MAX_COLUMNS = 100
@@ -29,23 +29,16 @@ class Table:
         return list(zip(self.headers, self.rows[0], strict=True)) if len(self.rows) == 1 else []
 
 
-def job_release(job: Job) -> Release | None:
-    """Return the release that the job was accepted for; None when the store no longer has this very file."""
-    try:
-        release = model_store().get(job.model, job.version)
-    except UnknownModel:
+def input_table(job: Job) -> Table | None:
+    """Return the job's input; None when retention has removed it. Columns that nobody knows any more have numbers."""
+    kept = stored_input(job)
+    if kept is None:
         return None
-    return release if release.manifest.artifact.sha256 == job.sha256 else None
-
-
-def input_table(job: Job, release: Release | None) -> Table:
-    """Return the job's matrix; without its release the columns have only numbers."""
-    matrix = np.frombuffer(bytes(job.input), dtype="<f4").reshape(job.rows, -1)
-    columns = matrix.shape[1]
-    names = release.schema.names if release is not None else tuple(f"column {i}" for i in range(columns))
+    columns = kept.matrix.shape[1]
+    names = kept.names or tuple(f"column {i}" for i in range(columns))
     return Table(
         headers=list(names[:MAX_COLUMNS]),
-        rows=[[number_text(value) for value in row[:MAX_COLUMNS]] for row in matrix[:MAX_ROWS]],
+        rows=[[number_text(value) for value in row[:MAX_COLUMNS]] for row in kept.matrix[:MAX_ROWS]],
         more_rows=max(0, job.rows - MAX_ROWS),
         more_columns=max(0, columns - MAX_COLUMNS),
     )

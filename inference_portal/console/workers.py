@@ -3,7 +3,7 @@
 from django.utils import timezone
 
 from inference_portal.console.access import RoleAdmin
-from inference_portal.console.column import column, one_line
+from inference_portal.console.column import column, lines, one_line
 from inference_portal.console.times import duration_text, moment_text
 from inference_portal.jobs.models import WORKER_SILENCE, Worker
 
@@ -14,7 +14,7 @@ NAMED_MODELS = 5
 class WorkerAdmin(RoleAdmin):
     """Read-only: a worker appears with its first heartbeat."""
 
-    list_display = ("worker", "alive", "pool_names", "device", "processes", "models", "seen")
+    list_display = ("worker", "alive", "pool_names", "device", "processes", "models", "troubles", "seen")
     list_display_links = None
     ordering = ("-seen_at", "name")
     sortable_by = ()
@@ -41,6 +41,11 @@ class WorkerAdmin(RoleAdmin):
         named = ", ".join(worker.serves[:NAMED_MODELS])
         more = len(worker.serves) - NAMED_MODELS
         return f"{named} and {more} more" if more > 0 else named or "–"
+
+    @column("Can't load")
+    def troubles(self, worker: Worker) -> str:
+        """Return what it should serve and can't, with the reason."""
+        return lines(worker.problems)
 
     @column("Last heard (UTC)")
     def seen(self, worker: Worker) -> str:

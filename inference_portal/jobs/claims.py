@@ -1,5 +1,6 @@
 """Claims: due jobs taken by one dispatcher, as bundles of one release, until they are sent or put back."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,14 +8,18 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import sent_lease
+from inference_portal.jobs.room import Share
 from inference_portal.jobs.states import IN_FLIGHT, Event, target
+from inference_portal.jobs.turns import Lane, Turn, Turns
 from workers.contract import JobItem
 from workers.failpoints import failpoint
+
+logger = logging.getLogger(__name__)
 
 # One predict call: above some hundred rows a larger matrix gains nothing, and one message stays small.
 BUNDLE_ROWS = 256
@@ -25,7 +30,7 @@ class Claim:
     """Jobs of one release that this dispatcher alone may send now."""
 
     bundle: UUID
-    pool: str
+    lane: Lane
     model: str
     version: str
     sha256: str
@@ -36,57 +41,65 @@ class Claim:
         """The jobs' ids."""
         return [job.id for job in self.jobs]
 
+    @property
+    def rows(self) -> int:
+        """How many rows its jobs have together."""
+        return sum(job.rows for job in self.jobs)
 
-def claim(room: dict[str, int]) -> list[Claim]:
-    """Take due jobs for the pools that have room, as bundles; nobody else can take them for CLAIM_SECONDS."""
-    if not room:
+
+def claim(room: dict[Lane, Share], turns: Turns) -> list[Claim]:
+    """Take due jobs for the lanes that have room, as bundles; nobody else can take them for CLAIM_SECONDS."""
+    claims: list[Claim] = []
+    try:
+        with transaction.atomic():
+            until = timezone.now() + timedelta(seconds=settings.CLAIM_SECONDS)
+            for lane, share in room.items():
+                rows = 0 if lane.isolated else BUNDLE_ROWS
+                due = turns.next(lane, share.teams, share.bundles * max(1, rows))
+                claims += pack(lane, due, share.bundles, rows)
+            for claimed in claims:
+                Job.objects.filter(id__in=claimed.ids).update(
+                    state=target(Event.DISPATCH), bundle=claimed.bundle, lease_until=until, sent_at=None
+                )
+    except IntegrityError:
+        # Another dispatcher has just sent a job of the same ordering key; the next look will know.
+        logger.info("another dispatcher was first")
         return []
-    due = Job.objects.due().filter(pool__in=room).not_locked()
-    with transaction.atomic():
-        fields = ("pool", "model", "version", "sha256", "id", "attempt", "rows")
-        rows = list(due.values_list(*fields)[: BUNDLE_ROWS * sum(room.values())])
-        claims = pack(rows, room)
-        until = timezone.now() + timedelta(seconds=settings.CLAIM_SECONDS)
-        for claimed in claims:
-            Job.objects.filter(id__in=claimed.ids).update(
-                state=target(Event.DISPATCH), bundle=claimed.bundle, lease_until=until, sent_at=None
-            )
     failpoint("dispatcher.after_claim")
     return claims
 
 
-def pack(due: list[tuple[str, str, str, str, UUID, int, int]], room: dict[str, int]) -> list[Claim]:
-    """Put jobs (pool, model, version, sha256, id, attempt, rows), in their order, into at most `room[pool]` bundles.
+def pack(lane: Lane, due: list[Turn], room: int, most_rows: int) -> list[Claim]:
+    """Put jobs, in their order, into at most `room` bundles.
 
-    A bundle holds jobs of one release and at most BUNDLE_ROWS rows, or one larger job.
+    A bundle holds jobs of one release and at most `most_rows` rows, or one larger job.
     """
-    bundles: list[tuple[tuple[str, str, str, str], list[JobItem]]] = []
-    filling: dict[tuple[str, str, str, str], list[JobItem]] = {}
-    filled: Counter[tuple[str, str, str, str]] = Counter()
-    used: Counter[str] = Counter()
-    closed: set[tuple[str, str, str, str]] = set()
-    for pool, model, version, sha256, job_id, attempt, rows in due:
-        release = (pool, model, version, sha256)
+    bundles: list[tuple[tuple[str, str, str], list[JobItem]]] = []
+    filling: dict[tuple[str, str, str], list[JobItem]] = {}
+    filled: Counter[tuple[str, str, str]] = Counter()
+    closed: set[tuple[str, str, str]] = set()
+    for turn in due:
+        release = turn.release
         if release in closed:
             continue
-        if release not in filling or filled[release] + rows > BUNDLE_ROWS:
-            if used[pool] >= room.get(pool, 0):
+        if release not in filling or filled[release] + turn.rows > most_rows:
+            if len(bundles) >= room:
                 # The order within a release is kept: what doesn't fit isn't overtaken by something smaller.
                 closed.add(release)
                 continue
-            used[pool] += 1
             filled[release] = 0
             filling[release] = []
             bundles.append((release, filling[release]))
-        filled[release] += rows
-        filling[release].append(JobItem(str(job_id), attempt, rows))
-    return [Claim(uuid4(), *release, jobs=tuple(items)) for release, items in bundles]
+        filled[release] += turn.rows
+        expires = None if turn.expires_at is None else turn.expires_at.timestamp()
+        filling[release].append(JobItem(str(turn.id), turn.attempt, turn.rows, expires))
+    return [Claim(uuid4(), lane, *release, jobs=tuple(items)) for release, items in bundles]
 
 
 def mark_sent(claimed: Claim) -> None:
     """Note that the broker has confirmed the bundle; from now on its jobs have the time that their model may take."""
     now = timezone.now()
-    _still_claimed(claimed, sent_at=now, lease_until=now + sent_lease(claimed.pool))
+    _still_claimed(claimed, sent_at=now, lease_until=now + sent_lease(*claimed.lane))
 
 
 def release_claim(claimed: Claim) -> None:

@@ -7,17 +7,18 @@ that holding back is what makes bundles large under load, and costs nothing when
 import logging
 import threading
 import time
-from collections import Counter
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
-from django.db.models import Count
 
 from inference_portal.jobs import changes
-from inference_portal.jobs.claims import Claim, claim, mark_sent, release_claim
-from inference_portal.jobs.models import Job, Worker
+from inference_portal.jobs.claims import BUNDLE_ROWS, Claim, claim, mark_sent, release_claim
+from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import release_policy
-from inference_portal.jobs.sweep import sweep
+from inference_portal.jobs.retention import purge
+from inference_portal.jobs.room import Room
+from inference_portal.jobs.sweep import expire, sweep
+from inference_portal.jobs.turns import Lane, Turns, waiting
 from workers import topology
 from workers.contract import INFER, Bundle
 from workers.failpoints import failpoint
@@ -25,9 +26,8 @@ from workers.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
-# A worker process runs one bundle and finds the next one ready; an idle pool may always wake.
-BUNDLES_PER_PROCESS = 2
-# Between two claims under load, so that rows gather (measured: 614-655 against 872-892 jobs/s).
+# Between two claims under load, so that rows gather (measured: 614-655 against 872-892 jobs/s). Where there are enough
+# for a bundle already it would only make others wait.
 CLAIM_PAUSE_SECONDS = 0.008
 SWEEP_SECONDS = 1.0
 
@@ -38,6 +38,7 @@ class Dispatcher:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._room = Room()
+        self._turns = Turns()
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. Survives a database or a broker that is away."""
@@ -47,8 +48,10 @@ class Dispatcher:
             try:
                 if time.monotonic() - swept > SWEEP_SECONDS:
                     sweep()
+                    expire()
+                    purge()
                     swept = time.monotonic()
-                busy = self.step()
+                claims = self.step()
             except (OperationalError, InterfaceError) as error:
                 logger.warning("the database is away, trying again: %s", error)
                 connection.close()
@@ -58,39 +61,40 @@ class Dispatcher:
                 logger.exception("dispatching was interrupted, trying again")
                 stop.wait(1.0)
                 continue
-            if busy:
-                stop.wait(CLAIM_PAUSE_SECONDS)
-            else:
+            if not claims:
                 source.wait(SWEEP_SECONDS / 4)
+            elif not any(2 * claimed.rows > BUNDLE_ROWS for claimed in claims):
+                stop.wait(CLAIM_PAUSE_SECONDS)
         source.close()
         self._publisher.close()
 
-    def step(self) -> bool:
-        """Claim what there is room for and send it. Returns whether there was any."""
-        if not Job.objects.due().exists():
-            return False
-        failed: dict[str, Exception] = {}
-        claims = claim(self._room.by_pool())
+    def step(self) -> list[Claim]:
+        """Claim what there is room for and send it. Returns what there was."""
+        due = waiting()
+        if not due:
+            return []
+        failed: dict[Lane, Exception] = {}
+        claims = claim(self._room.by_lane(due), self._turns)
         for claimed in claims:
-            if claimed.pool not in failed:
+            if claimed.lane not in failed:
                 try:
                     self._send(claimed)
                     continue
                 except Exception as error:
-                    failed[claimed.pool] = error
-            # Perhaps stored, perhaps not: the same attempt goes out again, and only one result will count. A pool whose
+                    failed[claimed.lane] = error
+            # Perhaps stored, perhaps not: the same attempt goes out again, and only one result will count. A lane whose
             # queue is full or missing holds up no other.
             release_claim(claimed)
-        for pool, reason in failed.items():
-            logger.warning("%s: not published, trying again: %s", pool, reason)
-        if failed and len(failed) == len({claimed.pool for claimed in claims}):
+        for lane, reason in failed.items():
+            logger.warning("%s: not published, trying again: %s", topology.lane(*lane), reason)
+        if failed and len(failed) == len({claimed.lane for claimed in claims}):
             raise next(iter(failed.values()))
-        return bool(claims)
+        return claims
 
     def _send(self, claimed: Claim) -> None:
         inputs = dict(Job.objects.filter(id__in=claimed.ids).values_list("id", "input"))
         data = b"".join(bytes(inputs[UUID(job.id)]) for job in claimed.jobs)
-        rows = sum(job.rows for job in claimed.jobs)
+        rows = claimed.rows
         bundle = Bundle(
             id=str(claimed.bundle),
             model=claimed.model,
@@ -105,37 +109,9 @@ class Dispatcher:
             INFER,
             bundle.to_message(),
             exchange=topology.REQUESTS,
-            routing_key=f"{claimed.pool}.{claimed.model}",
+            routing_key=topology.routing_key(*claimed.lane, claimed.model),
             about=f"{claimed.model}:{claimed.version} {len(claimed.jobs)} jobs, {rows} rows",
             time_limit=release_policy(claimed.model, claimed.version).timeout_seconds,
         )
         failpoint("dispatcher.after_publish")
         mark_sent(claimed)
-
-
-class Room:
-    """How many more bundles each pool may have under way."""
-
-    def __init__(self) -> None:
-        self._processes: Counter[str] = Counter()
-        self._looked = float("-inf")
-
-    def by_pool(self) -> dict[str, int]:
-        """Return the number for each pool that has room."""
-        if time.monotonic() - self._looked > SWEEP_SECONDS:
-            self._processes = Counter()
-            for pools, processes in Worker.objects.alive().values_list("pools", "processes"):
-                for pool in pools:
-                    self._processes[pool] += processes
-            self._looked = time.monotonic()
-        under_way = dict(
-            Job.objects.filter(lease_until__isnull=False)
-            .values("pool")
-            .annotate(bundles=Count("bundle", distinct=True))
-            .values_list("pool", "bundles")
-        )
-        room = {
-            pool: BUNDLES_PER_PROCESS * max(1, self._processes[pool]) - under_way.get(pool, 0)
-            for pool in topology.POOLS
-        }
-        return {pool: free for pool, free in room.items() if free > 0}

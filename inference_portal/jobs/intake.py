@@ -98,14 +98,17 @@ def _commit(jobs: list[Job]) -> None:
 
     One round trip: 190 µs of CPU for one job against 480 for `bulk_create` and a NOTIFY in a transaction of their own.
     """
-    fields = Job._meta.concrete_fields
+    fields = list(Job._meta.concrete_fields)
     names = ", ".join(str(field.column) for field in fields)
-    row = f"({', '.join(['%s'] * len(fields))})"
+    # Where in the queue a job stands is for one clock to say: the database's, if it has one.
+    clock = "statement_timestamp()" if connection.vendor == "postgresql" else "%s"
+    row = f"({', '.join(clock if field.name == 'queued_at' else '%s' for field in fields)})"
     # Identifiers are Django's own; every value is a parameter.
     sql = f"INSERT INTO {Job._meta.db_table} ({names}) VALUES {', '.join([row] * len(jobs))}"  # noqa: S608
-    values = [field.get_db_prep_save(getattr(job, field.attname), connection) for job in jobs for field in fields]
     if connection.vendor == "postgresql":
+        fields = [field for field in fields if field.name != "queued_at"]
         sql = f"WITH accepted AS ({sql}) SELECT pg_notify('{changes.DISPATCH}', '')"
+    values = [field.get_db_prep_save(getattr(job, field.attname), connection) for job in jobs for field in fields]
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
 

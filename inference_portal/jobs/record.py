@@ -14,8 +14,8 @@ from django.utils import timezone
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Attempt, Job, Worker
 from inference_portal.jobs.retry import decide
-from inference_portal.jobs.services import announce_final, job_transition
-from inference_portal.jobs.states import Event, sources, target
+from inference_portal.jobs.services import NOT_SENT, announce_final, job_transition
+from inference_portal.jobs.states import IN_FLIGHT, Event, sources, target
 from inference_portal.store import model_store
 from workers.contract import BundleResult, Failure, Heartbeat, Outcome, Run, Started
 from workers.manifest import Policy
@@ -24,7 +24,12 @@ from workers.model_store import UnknownModel
 # Rows of workers that were not heard for this long are removed: names of short-lived containers would pile up.
 FORGET_WORKER_AFTER = timedelta(days=1)
 # Where an attempt ran: known from its result, or from its start when it was lost.
-_WHERE = ("worker", "device", "started_at")
+_WHERE = ("worker", "host", "device", "started_at")
+_DECIDE = ("model", "version", "failures", "isolated")
+# How many bundles may be under way for each process of a lane. One runs and the next one is ready; but a suspect has
+# its process for itself, so that whatever happens there, and however late it is, is its own doing.
+BUNDLES_PER_PROCESS = 2
+SUSPECTS_PER_PROCESS = 1
 
 
 def record_result(result: BundleResult) -> int:
@@ -46,47 +51,45 @@ def record_result(result: BundleResult) -> int:
 
 def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None) -> bool:
     """Decide about one failed attempt, keep it, and move the job on. False when the job had moved on before."""
-    job = Job.objects.filter(id=job_id, attempt=attempt).values(*_WHERE, "model", "version").first()
+    job = Job.objects.filter(id=job_id, attempt=attempt, state__in=IN_FLIGHT).values(*_WHERE, *_DECIDE).first()
     if job is None:
         return False
-    decision = decide(failure.code, attempt, release_policy(job["model"], job["version"]), random.random())  # noqa: S311
+    decision = decide(
+        failure.code,
+        failures=job["failures"],
+        isolated=job["isolated"],
+        policy=release_policy(job["model"], job["version"]),
+        jitter=random.random(),  # noqa: S311
+    )
     now = timezone.now()
-    fields: dict[str, Any] = {name: job[name] for name in _WHERE}
+    where: dict[str, Any] = {name: job[name] for name in _WHERE}
     if run is not None:
-        fields = {"worker": run.worker, "device": run.device, "started_at": _time(run.started)}
-    error: dict[str, Any] = {"error_code": failure.code, "error_message": _text(failure.message)}
+        where = {"worker": run.worker, "host": run.host, "device": run.device, "started_at": _time(run.started)}
+    fields: dict[str, Any] = {
+        "error_code": failure.code,
+        "error_message": storable(failure.message),
+        "failures": job["failures"] + decision.counts,
+        **where,
+    }
     if decision.event is Event.RETRY:
-        again: dict[str, Any] = {
+        fields |= NOT_SENT | {
+            "attempt": attempt + 1,
+            "isolated": decision.isolate,
             "not_before": now + timedelta(seconds=decision.delay),
-            "lease_until": None,
-            "bundle": None,
-            "sent_at": None,
-            "started_at": None,
-            "worker": "",
-            "device": "",
         }
-        changed = job_transition(
-            job_id=job_id,
-            event=Event.RETRY,
-            attempt=attempt,
-            **error,
-            **again,
-            next_attempt=attempt + 1,
-        )
-    else:
-        changed = job_transition(job_id=job_id, event=decision.event, attempt=attempt, **fields, **error)
-        if changed:
-            announce_final([job_id])
+    changed = job_transition(job_id=job_id, event=decision.event, of_attempt=attempt, **fields)
     if changed:
         Attempt.objects.create(
             job_id=job_id,
             number=attempt,
             finished_at=now,
             code=failure.code,
-            message=_text(failure.message),
-            traceback=_text(failure.traceback),
-            **fields,
+            message=storable(failure.message),
+            traceback=storable(failure.traceback),
+            **where,
         )
+        if decision.event is not Event.RETRY:
+            announce_final([job_id])
     return changed
 
 
@@ -105,6 +108,7 @@ def record_started(started: Started) -> int:
             state=target(Event.START),
             started_at=_time(started.run.started),
             worker=started.run.worker,
+            host=started.run.host,
             # It was sent, whether or not the dispatcher lived to note it; what runs is never without a lease.
             sent_at=Coalesce("sent_at", timezone.now()),
             lease_until=timezone.now() + running_lease(first["model"], first["version"]),
@@ -121,6 +125,7 @@ def record_heartbeat(heartbeat: Heartbeat) -> None:
         "device": heartbeat.device,
         "processes": heartbeat.processes,
         "serves": list(heartbeat.models),
+        "problems": [storable(problem) for problem in heartbeat.problems],
         "seen_at": now,
     }
     Worker.objects.update_or_create(name=heartbeat.worker, defaults=fields)
@@ -132,11 +137,12 @@ def running_lease(model: str, version: str) -> timedelta:
     return timedelta(seconds=settings.LEASE_SECONDS + release_policy(model, version).timeout_seconds)
 
 
-def sent_lease(pool: str) -> timedelta:
-    """Return how long a message may be under way: behind the slowest model of its pool, and then for as long itself."""
+def sent_lease(pool: str, isolated: bool) -> timedelta:
+    """Return how long a message may be under way: behind the slowest model of its pool, and then as long itself."""
     releases = (r for versions in model_store().snapshot().releases.values() for r in versions.values())
     slowest = max((r.manifest.policy.timeout_seconds for r in releases if r.manifest.pool == pool), default=0.0)
-    return timedelta(seconds=settings.LEASE_SECONDS + 2 * slowest)
+    waiting = SUSPECTS_PER_PROCESS if isolated else BUNDLES_PER_PROCESS
+    return timedelta(seconds=settings.LEASE_SECONDS + waiting * slowest)
 
 
 def release_policy(model: str, version: str) -> Policy:
@@ -160,22 +166,22 @@ def _succeed(run: Run, outcomes: list[Outcome]) -> list[UUID]:
     sql = f"""
         WITH v(id, attempt, result) AS (VALUES {", ".join([row] * len(outcomes))})
         UPDATE jobs_job SET state = %s, result = v.result, started_at = %s, finished_at = %s, lease_until = NULL,
-               worker = %s, device = %s, error_code = '', error_message = ''
+               worker = %s, host = %s, device = %s, error_code = '', error_message = ''
         FROM v
         WHERE jobs_job.id = v.id AND jobs_job.attempt = v.attempt AND jobs_job.state IN ({state_list})
         RETURNING jobs_job.id
     """  # noqa: S608
     finished = _time(run.finished) if run.finished is not None else timezone.now()
     times = [connection.ops.adapt_datetimefield_value(moment) for moment in (_time(run.started), finished)]
-    values += [target(Event.SUCCEED), *times, run.worker, run.device, *states]
+    values += [target(Event.SUCCEED), *times, run.worker, run.host, run.device, *states]
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
         rows = cursor.fetchall()
     return [UUID(str(job_id)) for (job_id,) in rows]
 
 
-def _text(text: str) -> str:
-    """Replace what PostgreSQL doesn't store; a worker's traceback may hold anything."""
+def storable(text: str) -> str:
+    """Replace what PostgreSQL doesn't store; what comes from outside may hold anything."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 

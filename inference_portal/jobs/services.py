@@ -1,5 +1,6 @@
 """What can be done to a job from outside, and the guarded change of state that all share."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,8 @@ from django.utils import timezone
 from inference_portal.accounts.callers import Caller
 from inference_portal.jobs import changes
 from inference_portal.jobs.intake import intake
-from inference_portal.jobs.models import Job
+from inference_portal.jobs.models import Job, Priority
+from inference_portal.jobs.quota import quota
 from inference_portal.jobs.states import FINAL, Event, sources, target
 from workers.failpoints import failpoint
 from workers.formats import Decoded, TooLarge
@@ -17,16 +19,35 @@ from workers.model_store import Release
 
 # As base64 in a message this stays below the 16 MiB that RabbitMQ 4 takes by default.
 MAX_INPUT_BYTES = 8 * 1024 * 1024
+# Of a job that waits for its next attempt.
+NOT_SENT = {
+    "lease_until": None,
+    "bundle": None,
+    "sent_at": None,
+    "started_at": None,
+    "worker": "",
+    "host": "",
+    "device": "",
+}
 # A notification holds 8,000 bytes; an id is 36 and a comma.
 IDS_PER_NOTIFICATION = 200
 
 
-def job_new(*, caller: Caller, release: Release, decoded: Decoded) -> Job:
+def job_new(
+    *,
+    caller: Caller,
+    release: Release,
+    decoded: Decoded,
+    priority: Priority = Priority.NORMAL,
+    ttl: timedelta | None = None,
+    ordering_key: str = "",
+) -> Job:
     """Return a job that isn't stored yet, so that one can begin to wait for its id before it exists."""
     manifest = release.manifest
     if decoded.matrix.nbytes > MAX_INPUT_BYTES:
         most = MAX_INPUT_BYTES // decoded.matrix.itemsize
         raise TooLarge(f"{decoded.matrix.size:,} values; one request may have {most:,} (rows times columns)")
+    now = timezone.now()
     return Job(
         team_id=caller.team_id,
         submitted_by=caller.name,
@@ -37,12 +58,17 @@ def job_new(*, caller: Caller, release: Release, decoded: Decoded) -> Job:
         rows=len(decoded.matrix),
         input=decoded.matrix.tobytes(),
         reply={"format": decoded.format, "id": decoded.id, "outputs": decoded.outputs},
+        priority=priority,
+        ordering_key=ordering_key,
+        accepted_at=now,
+        expires_at=None if ttl is None else now + ttl,
     )
 
 
 def job_accept(*, job: Job) -> None:
-    """Store the job; once this returns it is accepted and can't be lost."""
-    intake.add(job)
+    """Store the job; once this returns it is accepted and can't be lost. Raises Full when too many are open."""
+    with quota.place(job.team_id):
+        intake.add(job)
     failpoint("portal.after_commit")
 
 
@@ -55,16 +81,12 @@ def job_cancel(*, job_id: UUID) -> bool:
     return cancelled
 
 
-def job_transition(
-    *, job_id: UUID, event: Event, attempt: int | None = None, next_attempt: int | None = None, **fields: Any
-) -> bool:
+def job_transition(*, job_id: UUID, event: Event, of_attempt: int | None = None, **fields: Any) -> bool:
     """Apply one event to one job, guarded by its state and (for a worker's message) its attempt. False: no change."""
     goal = target(event)
-    if next_attempt is not None:
-        fields["attempt"] = next_attempt
     if goal in FINAL:
         fields = {"finished_at": timezone.now(), "lease_until": None} | fields
-    guard = {} if attempt is None else {"attempt": attempt}
+    guard = {} if of_attempt is None else {"attempt": of_attempt}
     return Job.objects.filter(id=job_id, state__in=sources(event), **guard).update(state=goal, **fields) > 0
 
 

@@ -17,6 +17,7 @@ class State(StrEnum):
     FAILED = "failed"
     DEAD_LETTERED = "dead_lettered"
     CANCELLED = "cancelled"
+    EXPIRED = "expired"
 
 
 class Event(StrEnum):
@@ -29,9 +30,11 @@ class Event(StrEnum):
     RETRY = "retry"
     GIVE_UP = "give_up"
     CANCEL = "cancel"
+    EXPIRE = "expire"
+    REPLAY = "replay"
 
 
-FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.DEAD_LETTERED, State.CANCELLED})
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.DEAD_LETTERED, State.CANCELLED, State.EXPIRED})
 OPEN = frozenset(State) - FINAL
 # Between claim and result: the states from which a worker's message may move a job.
 IN_FLIGHT = frozenset({State.QUEUED, State.RUNNING})
@@ -50,6 +53,10 @@ TRANSITIONS: dict[Event, tuple[frozenset[State], State]] = {
     # The last attempt is over.
     Event.GIVE_UP: (IN_FLIGHT, State.DEAD_LETTERED),
     Event.CANCEL: (OPEN, State.CANCELLED),
+    # Its time to live is over and no worker has started it.
+    Event.EXPIRE: (OPEN - {State.RUNNING}, State.EXPIRED),
+    # An operator has looked at a dead letter and tries it again.
+    Event.REPLAY: (frozenset({State.DEAD_LETTERED}), State.QUEUED),
 }
 
 

@@ -1,19 +1,25 @@
-"""Brings back what was lost on the way, with the database alone. Safe to run twice at once."""
+"""Brings back what was lost, and ends what came too late, with the database alone. Safe to run twice at once."""
 
 import logging
+from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from inference_portal.jobs.models import Job, Worker
 from inference_portal.jobs.record import record_failure, sent_lease
-from inference_portal.jobs.states import IN_FLIGHT, State
+from inference_portal.jobs.services import NOT_SENT, announce_final
+from inference_portal.jobs.states import IN_FLIGHT, Event, State, sources, target
 from workers.contract import ErrorCode, Failure
+from workers.failpoints import failpoint
 
 logger = logging.getLogger(__name__)
 
 STEP = 500
+# A worker that has a job looks at the time itself; this is for its answer, and for clocks that differ a little.
+EXPIRY_GRACE = timedelta(seconds=5)
 
 
 def sweep(*, everything: bool = False) -> int:
@@ -27,27 +33,47 @@ def sweep(*, everything: bool = False) -> int:
     over = Job.objects.filter(lease_until__isnull=False, state__in=IN_FLIGHT).order_by("lease_until")
     if not everything:
         over = over.filter(lease_until__lt=now)
-    served = {pool for pools in Worker.objects.alive().values_list("pools", flat=True) for pool in pools}
+    served = {lane for lanes in Worker.objects.alive().values_list("pools", flat=True) for lane in lanes}
     back = 0
     step = None if everything else STEP
     with transaction.atomic():
-        for job in over.not_locked().values("id", "attempt", "pool", "state", "sent_at")[:step]:
-            if job["sent_at"] is None or (everything and job["state"] == State.QUEUED):
-                back += _unclaim(job["id"], job["attempt"])
-            elif job["pool"] in served or everything:
-                back += record_failure(job["id"], job["attempt"], _failure(everything), run=None)
+        for job in over.not_locked().only("id", "attempt", "pool", "isolated", "state", "sent_at")[:step]:
+            if job.sent_at is None or (everything and job.state == State.QUEUED):
+                back += _still(job).update(**NOT_SENT)
+            elif everything or job.lane in served:
+                back += record_failure(job.id, job.attempt, _failure(everything), run=None)
             else:
-                until = now + sent_lease(job["pool"])
-                Job.objects.filter(id=job["id"], attempt=job["attempt"], state__in=IN_FLIGHT).update(lease_until=until)
+                _still(job).update(lease_until=now + sent_lease(job.pool, job.isolated))
+        failpoint("sweep.before_commit")
     if back:
         logger.warning("%d jobs had not come back in time and go on", back)
     return back
 
 
-def _unclaim(job_id: UUID, attempt: int) -> int:
-    return Job.objects.filter(id=job_id, attempt=attempt, state__in=IN_FLIGHT).update(
-        lease_until=None, bundle=None, sent_at=None
+def expire() -> int:
+    """End the jobs that no worker has started within their time to live. Returns their number."""
+    now = timezone.now()
+    unclaimed_or_silent = Q(lease_until=None) | Q(expires_at__lte=now - EXPIRY_GRACE)
+    late = Job.objects.filter(
+        unclaimed_or_silent, expires_at__lte=now, finished_at=None, state__in=sources(Event.EXPIRE)
     )
+    with transaction.atomic():
+        ids: list[UUID] = list(late.order_by("expires_at").not_locked().values_list("id", flat=True)[:STEP])
+        if ids:
+            Job.objects.filter(id__in=ids, state__in=sources(Event.EXPIRE)).update(
+                state=target(Event.EXPIRE),
+                finished_at=now,
+                lease_until=None,
+                error_code=ErrorCode.EXPIRED,
+                error_message="no worker could start it within its time to live",
+            )
+            announce_final(ids)
+    return len(ids)
+
+
+def _still(job: Job) -> QuerySet[Job]:
+    """Guard an update by what was read."""
+    return Job.objects.filter(id=job.id, attempt=job.attempt, state__in=IN_FLIGHT)
 
 
 def _failure(restarted: bool) -> Failure:

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
@@ -17,13 +18,16 @@ from inference_portal.accounts.models import ApiKey, Role, Team, User
 class Command(BaseCommand):
     """Give and take access."""
 
-    help = "Manage who may use the portal: add-team, add-user, add-key, revoke-key, list."
+    help = "Manage who may use the portal: add-team, set-quota, add-user, add-key, revoke-key, list."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the actions."""
         actions = parser.add_subparsers(dest="action", required=True)
         actions.add_parser("list", help="teams with their users and keys")
         actions.add_parser("add-team", help="a new team").add_argument("name")
+        quota = actions.add_parser("set-quota", help="how many open jobs a team may have")
+        quota.add_argument("team")
+        quota.add_argument("quota", type=int, nargs="?", help="without a number: the default, TEAM_QUOTA")
         for action, help_text in (
             ("add-user", "a person; the password is asked for, or read from a pipe"),
             ("add-key", "a program; the key is printed once"),
@@ -43,7 +47,8 @@ class Command(BaseCommand):
     def list(self, **options: Any) -> None:
         """Print teams, users, keys."""
         for team in Team.objects.order_by("name"):
-            self.stdout.write(f"team {team.name}")
+            quota = "" if team.quota is None else f": at most {team.quota:,} open jobs"
+            self.stdout.write(f"team {team.name}{quota}")
             for user in team.users.order_by("username"):
                 self.stdout.write(f"  user {user.username}: {user.role}")
             for key in team.keys.order_by("name"):
@@ -60,6 +65,17 @@ class Command(BaseCommand):
             raise CommandError("; ".join(error.messages)) from error
         team.save()
         self.stdout.write(f"team {name} created")
+
+    def set_quota(self, team: str, quota: int | None, **options: Any) -> None:
+        """Bound a team's open jobs."""
+        changed = _team(team)
+        changed.quota = quota
+        try:
+            changed.full_clean()
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages)) from error
+        changed.save(update_fields=["quota"])
+        self.stdout.write(f"team {team} may have {settings.TEAM_QUOTA if quota is None else quota:,} open jobs at once")
 
     def add_user(self, name: str, team: str, role: str, **options: Any) -> None:
         """Create a person's login."""

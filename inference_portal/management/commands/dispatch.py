@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from inference_portal.celery import app
+from inference_portal.jobs.burial import Burial
 from inference_portal.jobs.dispatch import Dispatcher
 from workers.publisher import Publisher
 
@@ -21,4 +22,7 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
+        burial = threading.Thread(target=Burial(app).run, args=(stop,), name="burial")
+        burial.start()
         Dispatcher(Publisher(app)).run(stop)
+        burial.join()

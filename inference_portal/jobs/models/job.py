@@ -1,7 +1,6 @@
-"""The tables: jobs, the attempts that failed, and the workers that were heard."""
+"""The jobs: one row each, which is also the outbox."""
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,15 +10,23 @@ from django.utils import timezone
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.accounts.models import Team
+from inference_portal.jobs.models.attempt import Attempt
 from inference_portal.jobs.states import FINAL, State
+from workers import topology
 
 # Plain text: migrations and constraints keep these as they were written.
 _STATES = [state.value for state in State]
 _FINAL = sorted(state.value for state in FINAL)
 _DUE = [State.QUEUED.value, State.RETRYING.value]
+_DEAD = State.DEAD_LETTERED.value
 
-# Workers report every five seconds; one that has missed three reports counts as gone.
-WORKER_SILENCE = timedelta(seconds=16)
+
+class Priority(models.IntegerChoices):
+    """Which of a team's jobs go first."""
+
+    HIGH = 0, "high"
+    NORMAL = 1, "normal"
+    LOW = 2, "low"
 
 
 def _key(job_id: UUID) -> Any:
@@ -55,9 +62,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         return iter(self.raw(f"SELECT {columns} FROM jobs_job WHERE {where}", parameters))  # noqa: S608
 
     def due(self) -> "JobQuerySet":
-        """Keep what waits for the dispatcher now, the first accepted first."""
-        waiting = self.filter(Q(not_before=None) | Q(not_before__lte=timezone.now()), state__in=_DUE, lease_until=None)
-        return waiting.order_by("accepted_at")
+        """Keep what waits for the dispatcher now, by priority, and the first in the queue first."""
+        now = timezone.now()
+        waiting = self.filter(state__in=_DUE, lease_until=None).order_by("priority", "queued_at", "id")
+        return waiting.filter(Q(not_before=None) | Q(not_before__lte=now), Q(expires_at=None) | Q(expires_at__gt=now))
+
+    def dead_letters(self) -> "JobQuerySet":
+        """Keep what was given up and waits for a person, the latest first."""
+        return self.filter(state=_DEAD, discarded_at=None).order_by("-finished_at", "-id")
 
     def not_locked(self) -> "JobQuerySet":
         """Lock the rows for this transaction, but for those that somebody else changes now: no waiting, no deadlock."""
@@ -73,7 +85,7 @@ class Job(models.Model):
     """One inference request. The row is also the outbox: a due row is a message still to be sent.
 
     `lease_until` is set from the dispatcher's claim until the attempt is over. State is only ever changed by
-    `jobs.services`, `jobs.claims` and `jobs.record`, along `jobs.states`.
+    `jobs.services`, `jobs.claims`, `jobs.record`, `jobs.sweep` and `jobs.dead_letters`, along `jobs.states`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -83,9 +95,18 @@ class Job(models.Model):
     version = models.CharField(max_length=9)
     sha256 = models.CharField("model sha256", max_length=64)
     pool = models.CharField(max_length=16)
+    # A suspect: tried alone, through the pool's isolation lane.
+    isolated = models.BooleanField(default=False)
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    # Jobs of one team, model and key run one after the other, in the order of `queued_at`.
+    ordering_key = models.CharField(max_length=255, default="", blank=True)
+    # Not to be started after this.
+    expires_at = models.DateTimeField(null=True)
     state = models.CharField(max_length=16, choices=[(s, s) for s in _STATES], default=State.QUEUED.value)
     # The number of the current or next attempt, from 1.
     attempt = models.PositiveSmallIntegerField(default=1)
+    # Of the attempts before, those that the model's policy counts.
+    failures = models.PositiveSmallIntegerField(default=0)
     rows = models.PositiveIntegerField()
     # The matrix in signature order: little-endian float32, C order.
     input = models.BinaryField()
@@ -94,6 +115,8 @@ class Job(models.Model):
     # A JSON list of V2 tensors, as the worker sent it.
     result = models.BinaryField(null=True)
     accepted_at = models.DateTimeField(default=timezone.now)
+    # Its place in the queue: its acceptance, or its replay, by the database's clock (see `jobs.intake`).
+    queued_at = models.DateTimeField(default=timezone.now)
     # Of a retry only. A new job is due at once, whatever the clocks of portal and dispatcher say.
     not_before = models.DateTimeField(null=True)
     bundle = models.UUIDField(null=True)
@@ -103,9 +126,14 @@ class Job(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     worker = models.CharField(max_length=255, default="")
+    host = models.CharField(max_length=255, default="")
     device = models.CharField(max_length=32, default="")
     error_code = models.CharField(max_length=32, default="")
     error_message = models.TextField(default="")
+    # A dead letter that an operator has dealt with.
+    discarded_at = models.DateTimeField(null=True)
+    # When retention removed its input and its result.
+    purged_at = models.DateTimeField(null=True)
 
     objects = JobQuerySet.as_manager()
 
@@ -125,16 +153,36 @@ class Job(models.Model):
                 name="job_running_has_lease", condition=~Q(state=State.RUNNING.value) | Q(lease_until__isnull=False)
             ),
             models.CheckConstraint(name="job_final_has_no_lease", condition=Q(finished_at=None) | Q(lease_until=None)),
+            # Two dispatchers can't send two jobs of one key at once, whatever each of them has seen.
+            models.UniqueConstraint(
+                fields=["team", "model", "ordering_key"],
+                name="job_one_of_a_key_under_way",
+                condition=~Q(ordering_key="") & Q(lease_until__isnull=False),
+            ),
         ]
         indexes = [
             models.Index(fields=["team", "-accepted_at"], name="job_by_team"),
             models.Index(fields=["-accepted_at"], name="job_by_time"),
             models.Index(
-                fields=["accepted_at"],
+                fields=["pool", "isolated", "team", "priority", "queued_at"],
                 name="job_due",
                 condition=Q(state__in=_DUE, lease_until=None),
             ),
             models.Index(fields=["lease_until"], name="job_leased", condition=Q(lease_until__isnull=False)),
+            models.Index(fields=["team"], name="job_open", condition=Q(finished_at=None)),
+            models.Index(
+                fields=["team", "model", "ordering_key", "queued_at"],
+                name="job_ordered",
+                condition=~Q(ordering_key="") & Q(finished_at=None),
+            ),
+            models.Index(
+                fields=["expires_at"], name="job_expiring", condition=Q(expires_at__isnull=False, finished_at=None)
+            ),
+            models.Index(
+                fields=["finished_at"], name="job_ended", condition=Q(finished_at__isnull=False, purged_at=None)
+            ),
+            models.Index(fields=["purged_at"], name="job_purged", condition=Q(purged_at__isnull=False)),
+            models.Index(fields=["-finished_at"], name="job_dead", condition=Q(state=_DEAD, discarded_at=None)),
         ]
 
     def __str__(self) -> str:
@@ -151,12 +199,17 @@ class Job(models.Model):
         return f"/result/{self.model}/{self.id}"
 
     @property
+    def lane(self) -> str:
+        """The lane that its messages take: its pool's, or the isolation lane beside it."""
+        return topology.lane(self.pool, self.isolated)
+
+    @property
     def is_final(self) -> bool:
         """Tell whether the job has ended."""
         return self.state in FINAL
 
     @property
-    def all_attempts(self) -> list["Attempt"]:
+    def all_attempts(self) -> list[Attempt]:
         """Return the attempts that failed, and the one that runs or succeeded, which is not stored but on the job."""
         attempts = list(self.failed_attempts.all())
         if self.started_at is not None and all(a.number != self.attempt for a in attempts):
@@ -166,56 +219,10 @@ class Job(models.Model):
                     job=self,
                     number=self.attempt,
                     worker=self.worker,
+                    host=self.host,
                     device=self.device,
                     started_at=self.started_at,
                     **ended,
                 )
             )
         return attempts
-
-
-class Attempt(models.Model):
-    """One attempt that did not succeed. The attempt that did is on the job itself."""
-
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="failed_attempts")
-    number = models.PositiveSmallIntegerField()
-    worker = models.CharField(max_length=255, default="")
-    device = models.CharField(max_length=32, default="")
-    started_at = models.DateTimeField(null=True)
-    finished_at = models.DateTimeField()
-    code = models.CharField(max_length=32)
-    message = models.TextField()
-    traceback = models.TextField(default="")
-
-    class Meta:
-        ordering = ["number"]
-        constraints = [models.UniqueConstraint(fields=["job", "number"], name="attempt_once")]
-
-    def __str__(self) -> str:
-        return f"attempt {self.number}: {self.code}"
-
-
-class WorkerQuerySet(models.QuerySet["Worker"]):
-    """What the rest of the portal asks for."""
-
-    def alive(self) -> "WorkerQuerySet":
-        """Keep those heard lately."""
-        return self.filter(seen_at__gte=timezone.now() - WORKER_SILENCE)
-
-
-class Worker(models.Model):
-    """The last heartbeat of each worker."""
-
-    name = models.CharField(max_length=255, primary_key=True)
-    host = models.CharField(max_length=255)
-    pools = models.JSONField()
-    device = models.CharField(max_length=32)
-    processes = models.PositiveSmallIntegerField()
-    # "model:version" of everything that its pools may serve.
-    serves = models.JSONField()
-    seen_at = models.DateTimeField()
-
-    objects = WorkerQuerySet.as_manager()
-
-    def __str__(self) -> str:
-        return self.name

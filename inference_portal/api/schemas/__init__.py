@@ -1,0 +1,48 @@
+"""What the OpenAPI page says about each route: parameters, bodies, answers, an example each. One file a resource."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+
+from inference_portal.api.schemas.inference import INFER, RESULT, STATUS
+from inference_portal.api.schemas.jobs import JOB_CANCEL, JOB_CREATE, JOB_DETAIL, JOB_LIST
+from inference_portal.api.schemas.server import HEALTHZ, LIVE, MODEL, MODEL_READY, READY, READYZ, SERVER
+
+__all__ = [
+    "HEALTHZ",
+    "INFER",
+    "JOB_CANCEL",
+    "JOB_CREATE",
+    "JOB_DETAIL",
+    "JOB_LIST",
+    "LIVE",
+    "MODEL",
+    "MODEL_READY",
+    "READY",
+    "READYZ",
+    "RESULT",
+    "SERVER",
+    "STATUS",
+]
+
+
+class KeyScheme(OpenApiAuthenticationExtension):
+    """Tell the OpenAPI page about API keys."""
+
+    target_class = "inference_portal.api.auth.KeyAuthentication"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        """Return the security scheme."""
+        return {"type": "http", "scheme": "bearer", "description": "An API key of a team"}
+
+
+class BrowserScheme(OpenApiAuthenticationExtension):
+    """Tell the OpenAPI page about logged-in browsers."""
+
+    target_class = "inference_portal.api.auth.BrowserAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        """Return the security scheme."""
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}

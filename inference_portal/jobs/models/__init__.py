@@ -1,0 +1,19 @@
+"""The tables: jobs, their failed attempts, workers, parked messages, and the audit log."""
+
+from inference_portal.jobs.models.attempt import Attempt
+from inference_portal.jobs.models.audit import Action, AuditEntry
+from inference_portal.jobs.models.job import Job, JobQuerySet, Priority
+from inference_portal.jobs.models.parked import ParkedMessage
+from inference_portal.jobs.models.worker import WORKER_SILENCE, Worker
+
+__all__ = [
+    "WORKER_SILENCE",
+    "Action",
+    "Attempt",
+    "AuditEntry",
+    "Job",
+    "JobQuerySet",
+    "ParkedMessage",
+    "Priority",
+    "Worker",
+]
