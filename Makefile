@@ -6,7 +6,7 @@ BIN := .venv/bin
 DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/inference
 BROKER_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
-.PHONY: help run run-stack test test-unit dev lint format bench train lock secrets clean
+.PHONY: help run run-stack test test-unit chaos dev lint format bench train lock secrets clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -19,9 +19,26 @@ run-stack: export BROKER_URL := $(BROKER_URL)
 run-stack: .venv/run  ## Run the whole system on PostgreSQL and RabbitMQ, with Flower
 	@DJANGO_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))') $(BIN)/python manage.py up
 
+# About processes and brokers: the portal's database makes no difference to them.
+ONCE := $(addprefix --ignore=tests/integration/test_,broker_accounts.py embedded_broker.py lost.py publisher.py unreadable.py worker_problems.py)
 test: .venv/dev  ## All tests: first on SQLite what needs no service, then on PostgreSQL and RabbitMQ
 	$(BIN)/python -m pytest tests/unit tests/integration
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/integration tests/acceptance tests/browser
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/integration $(ONCE) tests/acceptance tests/chaos tests/browser
+
+# How long each part takes on two cores: about 13 minutes a seed, windows 15, faults 25, bugs 5, fairness 4, overload 12,
+# states 10 for each database.
+SEEDS ?= 1 2 3
+CHAOS := .run/chaos
+chaos: .venv/dev  ## Kill everything, for two hours: SEEDS="1 2 3"; figures in .run/chaos, meaning in docs/reliability.md
+	mkdir -p $(CHAOS)
+	for seed in $(SEEDS); do $(BIN)/python -m tests.chaos.run --seed $$seed --jobs 20000 --kills 420 --report $(CHAOS)/random.jsonl || exit 1; done
+	$(BIN)/python -m tests.chaos.windows --times 20
+	$(BIN)/python -m tests.chaos.faults --times 3 --report $(CHAOS)/faults.json
+	$(BIN)/python -m tests.chaos.bugs
+	$(BIN)/python -m tests.chaos.fairness --report $(CHAOS)/fairness.json
+	$(BIN)/python -m tests.chaos.overload --minutes 10 --report $(CHAOS)/overload.json
+	HYPOTHESIS_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_state_machine.py
+	TEST_DATABASE=postgresql HYPOTHESIS_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_state_machine.py
 
 test-unit: .venv/dev  ## Only what needs no service
 	$(BIN)/python -m pytest tests/unit

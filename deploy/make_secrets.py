@@ -58,9 +58,17 @@ def _consumer(name: str, *, node: str, reads: tuple[str, ...], writes: tuple[str
     )
 
 
-def _publisher(name: str, *, writes: str) -> Account:
-    """A process that only publishes, and tells monitoring about it."""
-    return Account(name, configure=_names(*EVENTS), write=_names(*EVENTS, writes))
+def _publisher(name: str, *, writes: str, reads: str = NOTHING) -> Account:
+    """A process that publishes, and tells monitoring about it."""
+    return Account(name, configure=_names(*EVENTS), write=_names(*EVENTS, writes), read=reads)
+
+
+def _worker(pool: str, *, isolated: bool = False) -> Account:
+    """A worker of a pool's own lane, or of the isolation lane beside it."""
+    name, node, queue = f"worker-{pool}", pool, rf"inference\.{pool}"
+    if isolated:
+        name, node, queue = f"{name}-isolated", f"isolated-{pool}", rf"{queue}\.isolated"
+    return _consumer(name, node=node, reads=(queue,), writes=(r"inference\.results",))
 
 
 def _monitor(name: str) -> Account:
@@ -74,14 +82,14 @@ def _monitor(name: str) -> Account:
     )
 
 
-_TOPOLOGY = _names(r"inference\.[a-z]+", r"results\.[a-z]+", r"portal\.tasks")
+_TOPOLOGY = _names(r"inference\.[a-z]+(\.isolated)?", r"results\.[a-z]+", r"portal\.tasks")
 
 # The portal has none: it never talks to the broker.
 ACCOUNTS = (
     Account("setup", configure=_TOPOLOGY, write=_TOPOLOGY, read=_TOPOLOGY),
-    _publisher("dispatcher", writes=r"inference\.requests"),
-    _consumer("worker-cpu", node="cpu", reads=(r"inference\.cpu",), writes=(r"inference\.results",)),
-    _consumer("worker-gpu", node="gpu", reads=(r"inference\.gpu",), writes=(r"inference\.results",)),
+    # What the broker gave up is for the dispatcher to record.
+    _publisher("dispatcher", writes=r"inference\.requests", reads=_names(r"inference\.dead")),
+    *(_worker(pool, isolated=isolated) for pool in ("cpu", "gpu") for isolated in (False, True)),
     _consumer("recorder", node="recorder", reads=(r"results\.recorder", r"portal\.tasks")),
     _publisher("beat", writes=r"portal\.tasks"),
     _monitor("flower"),
