@@ -37,7 +37,9 @@ class RabbitMQNode:
         self.folder = folder
         self.port, self._dist_port, self._epmd_port = _free_ports(3)
         self.name = f"test{self.port}@localhost"
-        self._settings = {"log.console.level": "warning", **(settings or {})}
+        # The log's size as in deploy/rabbitmq.conf.
+        usual = {"log.console.level": "warning", "raft.wal_max_size_bytes": "33554432"}
+        self._settings = {**usual, **(settings or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, user: str = "guest", password: str = "guest", vhost: str = "/") -> str:

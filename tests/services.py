@@ -16,8 +16,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from tests.postgres_server import PostgresServer, answers, postgres_programs
 from tests.rabbitmq_node import RabbitMQNode, rabbitmq_is_installed
-from tests.stack import free_port, wait_for
 
 LOCAL_POSTGRES = "postgres://postgres@127.0.0.1:5432"
 
@@ -34,17 +34,15 @@ def missing(what: str) -> None:
 @contextlib.contextmanager
 def postgres_server() -> Iterator[str]:
     """Yield the address of a PostgreSQL server on which databases may be created, without a database name."""
-    if _answers(LOCAL_POSTGRES):
+    if answers(LOCAL_POSTGRES):
         yield LOCAL_POSTGRES
         return
-    programs = _postgres_programs()
-    if programs is None and _install("postgresql"):
-        programs = _postgres_programs()
-    if programs is None:
-        missing("PostgreSQL")
-    assert programs is not None
-    with _own_postgres(programs) as url:
-        yield url
+    need_postgres()
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        # The server's own user must be able to enter it.
+        Path(folder).chmod(0o711)
+        with PostgresServer(Path(folder)) as server:
+            yield server.url
 
 
 @contextlib.contextmanager
@@ -53,6 +51,12 @@ def rabbitmq_server() -> Iterator[RabbitMQNode]:
     need_rabbitmq()
     with tempfile.TemporaryDirectory(prefix="rabbitmq-") as folder, RabbitMQNode(Path(folder)) as node:
         yield node
+
+
+def need_postgres() -> None:
+    """Make sure that PostgreSQL's programs are here, or fail or skip."""
+    if postgres_programs() is None and not _install("postgresql"):
+        missing("PostgreSQL")
 
 
 def need_rabbitmq() -> None:
@@ -98,47 +102,6 @@ def virtual_host(node: RabbitMQNode) -> Iterator[str]:
 
 def _dsn(server: str) -> str:
     return f"{server}/postgres".replace("postgres://", "postgresql://", 1)
-
-
-def _answers(server: str) -> bool:
-    try:
-        psycopg.connect(_dsn(server), connect_timeout=3).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def _postgres_programs() -> Path | None:
-    newest = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if newest:
-        return newest[-1].parent
-    found = shutil.which("initdb")
-    return Path(found).parent if found else None
-
-
-@contextlib.contextmanager
-def _own_postgres(programs: Path) -> Iterator[str]:
-    """Run a server of our own in a temporary folder; PostgreSQL refuses to run as root, so root becomes `postgres`."""
-    port = free_port()
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
-        if as_user:
-            shutil.chown(folder, "postgres", "postgres")
-        data = f"{folder}/data"
-        initdb = [*as_user, str(programs / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-        subprocess.run(initdb, check=True, capture_output=True, cwd=folder)
-        options = ["-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder]
-        with open(f"{folder}/log", "wb") as log:
-            server = subprocess.Popen(
-                [*as_user, str(programs / "postgres"), *options], stdout=log, stderr=log, cwd=folder
-            )
-        url = f"postgres://postgres@127.0.0.1:{port}"
-        try:
-            wait_for(lambda: _answers(url), 30, lambda: Path(f"{folder}/log").read_text())
-            yield url
-        finally:
-            server.terminate()
-            server.wait(30)
 
 
 def _install(package: str) -> bool:

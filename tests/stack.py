@@ -87,6 +87,12 @@ class Stack:
         self._process.wait(10)
         wait_for(lambda: not self.processes(), 10, lambda: "processes survive SIGKILL")
 
+    @property
+    def supervisor(self) -> psutil.Process:
+        """The supervisor; the processes that it started are its children."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
     def processes(self, *words: str) -> list[psutil.Process]:
         """Return its running processes, those only whose command line has all the words."""
         found = []

@@ -47,6 +47,7 @@ ELSEWHERE = {
     "make lint": "tests/unit/test_architecture.py",
     "make format": "tests/unit/test_architecture.py",
     "make bench": "bench/load.py:main",
+    "make chaos": "tests/chaos/test_chaos.py",
     "make train": "tests/unit/test_train.py",
     "make lock": "Makefile",
     "make secrets": "tests/unit/test_make_secrets.py",

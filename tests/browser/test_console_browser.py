@@ -1,5 +1,6 @@
-"""The main path in a real browser, against the real system."""
+"""The main paths in a real browser, against the real system."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from models_store.samples import WINE
 from tests import services
 
 # Quiet and offline: the console loads nothing from elsewhere, and neither shall the browser.
@@ -33,18 +35,22 @@ def page() -> Iterator[Page]:
             browser.close()
 
 
-def test_a_person_predicts_and_finds_the_job_again(page: Page, embedded_stack: Any) -> None:
+def watch(page: Page, stack: Any) -> list[str]:
+    """Log in. Returns what goes wrong on the pages from now on: errors of scripts, and requests to elsewhere."""
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
-    own = (embedded_stack.url, "data:", "blob:")
+    own = (stack.url, "data:", "blob:")
     page.on("request", lambda request: None if request.url.startswith(own) else troubles.append(request.url))
-
-    page.goto(embedded_stack.url)
-    page.get_by_label("Username").fill(embedded_stack.user)
-    page.get_by_label("Password").fill(embedded_stack.password)
+    page.goto(stack.url)
+    page.get_by_label("Username").fill(stack.user)
+    page.get_by_label("Password").fill(stack.password)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", name="Last jobs")).to_be_visible()
+    return troubles
 
+
+def test_a_person_predicts_and_finds_the_job_again(page: Page, embedded_stack: Any) -> None:
+    troubles = watch(page, embedded_stack)
     page.get_by_role("link", name="New prediction").first.click()
     page.get_by_role("link", name=re.compile("^wine")).click()
     page.get_by_role("link", name="Fill with an example").click()
@@ -69,4 +75,41 @@ def test_a_person_predicts_and_finds_the_job_again(page: Page, embedded_stack: A
     page.get_by_role("link", name=job_id[:8]).click()
     expect(page.locator("#job code").first).to_have_text(job_id)
     expect(page.get_by_text("succeeded").first).to_be_visible()
+    assert troubles == []
+
+
+GIVE_UP = """
+from inference_portal.jobs.models import Job
+dead = {"state": "dead_lettered", "result": None, "error_code": "worker-lost", "error_message": "it died"}
+assert Job.objects.filter(id=%r).update(**dead) == 1
+"""
+
+
+def test_an_operator_corrects_a_dead_letter_and_replays_it(page: Page, embedded_stack: Any) -> None:
+    accepted = embedded_stack.infer("wine", {"instances": [WINE]}, Prefer="respond-async")
+    assert embedded_stack.result(accepted).status_code == 200
+    job_id = accepted.json()["Id"]
+    embedded_stack.manage("shell", "--no-imports", "-c", GIVE_UP % job_id)
+    troubles = watch(page, embedded_stack)
+
+    page.locator("#nav-sidebar-apps").get_by_text("Dead letters", exact=True).click()
+    page.get_by_role("link", name=job_id[:8]).click()
+    expect(page.get_by_text("it died").first).to_be_visible()
+    field = page.get_by_label("Input")
+    rows = json.loads(field.input_value())
+    assert list(rows[0].values()) == WINE
+
+    field.fill(json.dumps([rows[0] | {"alcohol": "a lot"}]))
+    page.get_by_role("button", name="Replay").click()
+    expect(page.get_by_text("Row 0, column 'alcohol': expected a number, got text.")).to_be_visible()
+
+    field.fill(json.dumps([rows[0] | {"alcohol": 13.5}]))
+    page.get_by_role("button", name="Replay").click()
+    expect(page.get_by_text("The job is back in the queue.")).to_be_visible()
+    expect(page.get_by_role("link", name=job_id[:8], exact=True)).to_have_count(0)
+
+    page.get_by_role("link", name=f"Look at job {job_id[:8]}").click()
+    expect(page.get_by_text("probability of class_0")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("13.5")).to_be_visible()
+    expect(page.get_by_text("replayed")).to_be_visible()
     assert troubles == []

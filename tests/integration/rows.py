@@ -13,14 +13,21 @@ from django.utils import timezone
 from kombu import Connection, Queue
 
 from inference_portal.accounts.models import Team
+from inference_portal.jobs.claims import Claim, claim
 from inference_portal.jobs.models import Job, Worker
+from inference_portal.jobs.room import Share
 from inference_portal.jobs.states import FINAL, State
+from inference_portal.jobs.turns import Lane, Turns, waiting
 from inference_portal.store import model_store
 from workers.contract import BundleResult, ErrorCode, Failure, Outcome, Run
 from workers.settings import settings as celery_settings
 
 OUTPUTS = '[{"name":"probability","datatype":"FP32","shape":[1,3],"data":[0.5,0.25,0.25]}]'
 WIDTH = 13
+ONE_ROW = np.zeros(WIDTH, dtype="<f4").tobytes()
+CPU, GPU = Lane("cpu", False), Lane("gpu", False)
+CPU_ALONE, GPU_ALONE = Lane("cpu", True), Lane("gpu", True)
+ROOM = dict.fromkeys((CPU, GPU, CPU_ALONE, GPU_ALONE), 4)
 
 
 def make_team(name: str = "team") -> Team:
@@ -79,12 +86,18 @@ def make_final(team: Team, state: State, **fields: Any) -> Job:
     return make_job(team, **{**usual, **fields})
 
 
-def make_worker(pool: str = "cpu", *, processes: int = 1, seen_at: datetime | None = None, name: str = "") -> Worker:
-    """Store a worker's heartbeat."""
+def make_suspect(team: Team, **fields: Any) -> Job:
+    """Store a job that the isolation lane has under way, after it was in a bundle whose worker died."""
+    return make_sent(team, **{"isolated": True, "attempt": 2, **fields})
+
+
+def make_worker(*lanes: str, processes: int = 1, seen_at: datetime | None = None, name: str = "") -> Worker:
+    """Store a worker's heartbeat; without lanes it reads the one of the pool `cpu`."""
+    lanes = lanes or ("cpu",)
     return Worker.objects.create(
-        name=name or f"{pool}@{uuid4().hex[:6]}",
+        name=name or f"{lanes[0]}@{uuid4().hex[:6]}",
         host="host",
-        pools=[pool],
+        pools=list(lanes),
         device="cpu",
         processes=processes,
         serves=["wine:1"],
@@ -116,6 +129,16 @@ def result(*outcomes: Outcome) -> BundleResult:
     now = timezone.now().timestamp()
     run = Run(worker="cpu@host/7", host="host", device="cpu", started=now - 0.5, finished=now)
     return BundleResult.from_message(BundleResult(str(uuid4()), run, outcomes).to_message())
+
+
+def take(room: dict[Lane, int] | None = None, turns: Turns | None = None) -> list[Claim]:
+    """Claim what is due, as a dispatcher does that has this room (everywhere some) and remembers these turns (none)."""
+    return claim(shares(ROOM if room is None else room), turns or Turns())
+
+
+def shares(room: dict[Lane, int]) -> dict[Lane, Share]:
+    """Return the room as shares of all teams that wait."""
+    return {lane: Share(room[lane], teams) for lane, teams in waiting().items() if lane in room}
 
 
 def in_threads(*actions: Callable[[], Any]) -> list[Any]:

@@ -15,9 +15,10 @@ from django.utils import timezone
 
 from inference_portal.accounts.callers import caller_from_key
 from inference_portal.accounts.models import ApiKey, Role, Team, User
+from inference_portal.console.models import DeadLetter
 from inference_portal.console.site import PortalSite
 from inference_portal.console.state_labels import STATE_COLOURS
-from inference_portal.jobs.models import Attempt, Job, Worker
+from inference_portal.jobs.models import Attempt, AuditEntry, Job, ParkedMessage, Worker
 from inference_portal.jobs.states import FINAL, State
 from inference_portal.store import model_store
 from workers.manifest import ManifestError
@@ -38,6 +39,9 @@ PAGES = {
     "/admin/password_change/": Role.VIEWER,
     "/admin/predict/": Role.SUBMITTER,
     PREDICT: Role.SUBMITTER,
+    "/admin/console/deadletter/": Role.OPERATOR,
+    "/admin/jobs/parkedmessage/": Role.OPERATOR,
+    "/admin/jobs/auditentry/": Role.OPERATOR,
     "/admin/accounts/team/": Role.OPERATOR,
     "/admin/accounts/team/add/": Role.OPERATOR,
     "/admin/accounts/user/": Role.OPERATOR,
@@ -138,7 +142,7 @@ def test_our_site_is_the_one_in_use() -> None:
 
 
 def test_only_our_tables_have_pages() -> None:
-    assert set(admin.site._registry) == {Job, Worker, Team, User, ApiKey}
+    assert set(admin.site._registry) == {Job, DeadLetter, ParkedMessage, AuditEntry, Worker, Team, User, ApiKey}
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -223,7 +227,7 @@ def test_the_list_shows_other_teams_jobs_to_operators_only(
 def test_the_list_is_read_with_few_queries_and_without_payloads(
     team: Team, django_assert_max_num_queries: Any, django_assert_num_queries: Any
 ) -> None:
-    client = login(team)
+    client = login(team, Role.VIEWER)
     for _ in range(20):
         make_job(team)
     # Session, user, jobs.

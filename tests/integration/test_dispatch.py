@@ -13,19 +13,43 @@ from uuid import uuid4
 import pytest
 from amqp.exceptions import AMQPError, NotFound
 from celery import Celery
+from django.conf import settings
 from django.db import connection, connections
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
-from inference_portal.jobs.claims import BUNDLE_ROWS, claim, mark_sent, release_claim
-from inference_portal.jobs.dispatch import Dispatcher, Room
+from inference_portal.jobs import changes
+from inference_portal.jobs.claims import BUNDLE_ROWS, mark_sent, release_claim
+from inference_portal.jobs.dispatch import Dispatcher
 from inference_portal.jobs.models import Job
-from inference_portal.jobs.record import record_result
+from inference_portal.jobs.record import (
+    BUNDLES_PER_PROCESS,
+    SUSPECTS_PER_PROCESS,
+    record_result,
+    release_policy,
+)
+from inference_portal.jobs.room import Room
 from inference_portal.jobs.services import job_cancel
-from inference_portal.jobs.states import State
+from inference_portal.jobs.states import FINAL, State
+from inference_portal.jobs.turns import Lane
 from tests import services
 from tests.integration import rows
-from tests.integration.rows import in_threads, make_final, make_job, make_running, make_sent, make_worker, whole
+from tests.integration.rows import (
+    CPU,
+    CPU_ALONE,
+    GPU,
+    GPU_ALONE,
+    in_threads,
+    make_final,
+    make_job,
+    make_running,
+    make_sent,
+    make_suspect,
+    make_team,
+    make_worker,
+    take,
+    whole,
+)
 from tests.rabbitmq_node import RabbitMQNode
 from tests.stack import ROOT, free_port, wait_for
 from workers import topology
@@ -33,7 +57,6 @@ from workers.contract import Bundle
 from workers.publisher import Publisher
 
 pytestmark = pytest.mark.django_db
-ROOM = {"cpu": 4, "gpu": 4}
 
 
 def ids(*jobs: Job) -> list[str]:
@@ -43,17 +66,17 @@ def ids(*jobs: Job) -> list[str]:
 def test_a_claim_marks_its_jobs_and_nobody_else_gets_them(team: Team) -> None:
     job = make_job(team)
     now = timezone.now()
-    (claimed,) = claim(ROOM)
-    assert (claimed.ids, claimed.pool, claimed.model, claimed.version) == (ids(job), "cpu", "wine", "1")
+    (claimed,) = take()
+    assert (claimed.ids, claimed.lane, claimed.model, claimed.version) == (ids(job), CPU, "wine", "1")
     job.refresh_from_db()
     assert (job.state, job.bundle, job.sent_at, job.attempt) == (State.QUEUED, claimed.bundle, None, 1)
     assert now + timedelta(seconds=19) < job.lease_until < now + timedelta(seconds=25)
-    assert claim(ROOM) == []
+    assert take() == []
 
 
 def test_a_retry_is_claimed_as_queued_with_its_attempt(team: Team) -> None:
     make_job(team, state=State.RETRYING, attempt=2)
-    ((item,),) = [claimed.jobs for claimed in claim(ROOM)]
+    ((item,),) = [claimed.jobs for claimed in take()]
     assert item.attempt == 2
     assert Job.objects.get().state == State.QUEUED
 
@@ -62,22 +85,22 @@ def test_jobs_of_one_release_share_a_bundle_and_others_do_not(team: Team) -> Non
     a, b = make_job(team), make_job(team, rows=3)
     c, d = make_job(team, version="2"), make_job(team, sha256="f" * 64)
     e = make_job(team, pool="gpu")
-    bundles = [set(claimed.ids) for claimed in claim(ROOM)]
+    bundles = [set(claimed.ids) for claimed in take()]
     assert sorted(bundles, key=sorted) == sorted([set(ids(a, b)), set(ids(c)), set(ids(d)), set(ids(e))], key=sorted)
 
 
 def test_the_first_accepted_goes_first_and_a_bundle_is_no_longer_than_a_call(team: Team) -> None:
     now = timezone.now()
-    jobs = [make_job(team, rows=100, accepted_at=now - timedelta(seconds=i)) for i in (2, 5, 1, 4, 3)]
-    claimed = claim({"cpu": 2})
+    jobs = [make_job(team, rows=100, queued_at=now - timedelta(seconds=i)) for i in (2, 5, 1, 4, 3)]
+    claimed = take({CPU: 2})
     assert [c.ids for c in claimed] == [ids(jobs[1], jobs[3]), ids(jobs[4], jobs[0])]
-    assert claim({"cpu": 1})[0].ids == ids(jobs[2])
+    assert take({CPU: 1})[0].ids == ids(jobs[2])
 
 
 def test_a_job_larger_than_a_bundle_goes_alone(team: Team) -> None:
     now = timezone.now()
-    small, large = make_job(team, accepted_at=now - timedelta(1)), make_job(team, rows=BUNDLE_ROWS + 1)
-    assert [c.ids for c in claim(ROOM)] == [ids(small), ids(large)]
+    small, large = make_job(team, queued_at=now - timedelta(1)), make_job(team, rows=BUNDLE_ROWS + 1)
+    assert [c.ids for c in take()] == [ids(small), ids(large)]
 
 
 def test_what_is_not_due_is_not_claimed(team: Team) -> None:
@@ -87,39 +110,75 @@ def test_what_is_not_due_is_not_claimed(team: Team) -> None:
     make_sent(team)
     make_sent(team, lease_until=timezone.now() - timedelta(seconds=1))  # the sweep's
     make_running(team)
-    for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.DEAD_LETTERED):
+    for state in FINAL:
         make_final(team, state)
+    make_job(team, expires_at=timezone.now())
+    make_job(team, state=State.RETRYING, attempt=2, expires_at=timezone.now() - timedelta(hours=1))
     make_job(team, pool="gpu")
-    assert claim({"cpu": 4}) == []
-    assert claim({}) == []
+    make_job(team, isolated=True)
+    assert take({CPU: 4}) == []
+    assert take({}) == []
+
+
+def room(team: Team) -> dict[Lane, int]:
+    """The room of each lane for a team that has due jobs everywhere."""
+    everywhere = {lane: [team.id] for lane in (CPU, GPU, CPU_ALONE, GPU_ALONE)}
+    return {lane: share.bundles for lane, share in Room().by_lane(everywhere).items()}
 
 
 def test_the_room_is_two_bundles_a_living_process_less_what_is_under_way(team: Team) -> None:
-    assert Room().by_pool() == {"cpu": 2, "gpu": 2}
-    make_worker(processes=2)
-    make_worker(processes=1)
-    make_worker(processes=9, seen_at=timezone.now() - timedelta(minutes=1))
+    assert room(team) == {CPU: 2, GPU: 2, CPU_ALONE: 1, GPU_ALONE: 1}
+    make_worker("cpu", processes=2)
+    make_worker("cpu", "cpu.isolated", processes=1)
+    make_worker("cpu", "gpu", processes=9, seen_at=timezone.now() - timedelta(minutes=1))
     bundle = uuid4()
     make_sent(team, bundle=bundle)
     make_sent(team, bundle=bundle)
     make_running(team)
     make_sent(team, pool="gpu")
     make_job(team)
-    assert Room().by_pool() == {"cpu": 4, "gpu": 1}
+    make_job(team, isolated=True)
+    make_suspect(team)
+    assert room(team) == {CPU: 4, GPU: 1, GPU_ALONE: 1}
+
+
+def test_an_isolation_lane_has_one_suspect_for_each_of_its_own_processes(team: Team) -> None:
+    make_worker("cpu", processes=3)
+    assert room(team)[CPU_ALONE] == 1
+    make_worker("cpu.isolated", processes=3)
+    assert room(team) == {CPU: 6, GPU: 2, CPU_ALONE: 3, GPU_ALONE: 1}
+    for _ in range(3):
+        make_suspect(team)
+    assert room(team) == {CPU: 6, GPU: 2, GPU_ALONE: 1}
 
 
 def test_a_full_pool_has_no_room_and_a_released_claim_gives_it_back(team: Team) -> None:
     jobs = [make_job(team, version=str(i)) for i in range(3)]
-    claims = claim(Room().by_pool())
+    claims = take(room(team))
     assert len(claims) == 2
-    assert "cpu" not in Room().by_pool()
+    assert CPU not in room(team)
     release_claim(claims[0])
-    assert Room().by_pool()["cpu"] == 1
+    assert room(team)[CPU] == 1
     assert {str(job.id) for job in Job.objects.due()} == {claims[0].ids[0], str(jobs[2].id)}
 
 
-def published(app: Celery, pool: str = "cpu") -> list[Bundle]:
-    return [Bundle.from_message(message) for message in rows.drain(app, f"inference.{pool}")]
+def test_a_full_pool_takes_a_bundle_a_process_of_those_who_have_nothing_there(team: Team) -> None:
+    make_worker("cpu", processes=2)
+    other, third = make_team("other"), make_team("third")
+    for _ in range(4):
+        make_sent(team)
+    assert Room().by_lane({CPU: [team.id]}) == {}
+    assert Room().by_lane({CPU: [team.id, other.id]}) == {CPU: (2, [other.id])}
+    make_sent(other)
+    assert Room().by_lane({CPU: [team.id, other.id, third.id]}) == {CPU: (1, [third.id])}
+    make_sent(other)
+    assert Room().by_lane({CPU: [third.id]}) == {}
+    make_suspect(team)
+    assert Room().by_lane({CPU_ALONE: [third.id]}) == {}
+
+
+def published(app: Celery, lane: str = "cpu") -> list[Bundle]:
+    return [Bundle.from_message(message) for message in rows.drain(app, f"inference.{lane}")]
 
 
 @contextmanager
@@ -148,6 +207,44 @@ def test_a_published_bundle_holds_exactly_the_rows_of_its_jobs(team: Team, broke
         assert str(job.bundle) == bundle.id
         assert job.sent_at is not None
         assert job.lease_until > timezone.now() + timedelta(seconds=60)
+
+
+def test_a_suspect_goes_alone_through_the_isolation_lane_of_its_pool(team: Team, broker_app: Celery) -> None:
+    usual = [make_job(team), make_job(team)]
+    suspects = [make_job(team, isolated=True, state=State.RETRYING, attempt=2, queued_at=timezone.now() - timedelta(1))]
+    suspects.append(make_job(team, isolated=True, state=State.RETRYING, attempt=2))
+    on_gpu = make_job(team, pool="gpu", isolated=True, state=State.RETRYING, attempt=2)
+    make_worker("cpu.isolated", processes=2)
+    with dispatcher(broker_app) as sender:
+        sender.step()
+    assert [[item.id for item in bundle.jobs] for bundle in published(broker_app)] == [ids(*usual)]
+    alone = published(broker_app, "cpu.isolated")
+    assert [[(item.id, item.attempt) for item in bundle.jobs] for bundle in alone] == [[(i, 2)] for i in ids(*suspects)]
+    assert [bundle.data for bundle in alone] == [bytes(job.input) for job in suspects]
+    assert [[item.id for item in bundle.jobs] for bundle in published(broker_app, "gpu.isolated")] == [ids(on_gpu)]
+
+
+def test_a_message_may_be_under_way_for_as_long_as_what_is_ahead_of_it_and_itself(
+    team: Team, embedded_app: Celery
+) -> None:
+    suspect, usual = make_job(team, isolated=True, attempt=2), make_job(team)
+    now = timezone.now()
+    with dispatcher(embedded_app) as sender:
+        sender.step()
+    time_out = release_policy("wine", "1").timeout_seconds
+    for job, bundles in ((usual, BUNDLES_PER_PROCESS), (suspect, SUSPECTS_PER_PROCESS)):
+        given = (whole(job.id)["lease_until"] - now).total_seconds()
+        assert 0 <= given - (settings.LEASE_SECONDS + bundles * time_out) < 5
+
+
+def test_a_message_carries_its_jobs_times_to_live(team: Team, broker_app: Celery) -> None:
+    until = timezone.now() + timedelta(hours=1)
+    make_job(team, expires_at=until)
+    make_job(team)
+    with dispatcher(broker_app) as sender:
+        sender.step()
+    (bundle,) = published(broker_app)
+    assert [item.expires for item in bundle.jobs] == [until.timestamp(), None]
 
 
 def test_what_is_sent_before_any_worker_has_started_waits_for_it(team: Team, embedded_app: Celery) -> None:
@@ -183,7 +280,7 @@ def test_a_message_that_no_queue_takes_is_an_error_and_its_claim_is_released(
 
 def test_a_pool_without_a_queue_holds_up_no_other_pool(team: Team, rabbitmq_app: Celery) -> None:
     now = timezone.now()
-    stuck = make_job(team, pool="gpu", accepted_at=now - timedelta(hours=1))
+    stuck = make_job(team, pool="gpu", queued_at=now - timedelta(hours=1))
     free = make_job(team)
     with rows.connect(rabbitmq_app) as opened, opened.channel() as channel:
         channel.queue_delete("inference.gpu")
@@ -232,7 +329,7 @@ def test_a_broker_that_is_away_costs_neither_the_job_nor_an_attempt(
 
 def test_a_job_cancelled_between_claim_and_publish_stays_cancelled(team: Team, broker_app: Celery) -> None:
     job, other = make_job(team), make_job(team)
-    (claimed,) = claim(ROOM)
+    (claimed,) = take()
     assert job_cancel(job_id=job.id)
     before = whole(job.id)
     with dispatcher(broker_app) as sender:
@@ -246,7 +343,7 @@ def test_a_job_cancelled_between_claim_and_publish_stays_cancelled(team: Team, b
 
 def test_a_result_before_the_dispatchers_note_is_final(team: Team) -> None:
     job = make_job(team)
-    (claimed,) = claim(ROOM)
+    (claimed,) = take()
     assert record_result(rows.result(rows.success(job))) == 1
     before = whole(job.id)
     mark_sent(claimed)
@@ -256,9 +353,9 @@ def test_a_result_before_the_dispatchers_note_is_final(team: Team) -> None:
 
 def test_a_claim_that_another_dispatcher_has_taken_over_is_left_alone(team: Team) -> None:
     job = make_job(team)
-    (slow,) = claim(ROOM)
+    (slow,) = take()
     release_claim(slow)  # as the sweep does once its lease is over
-    (quick,) = claim(ROOM)
+    (quick,) = take()
     before = whole(job.id)
     mark_sent(slow)
     release_claim(slow)
@@ -269,7 +366,7 @@ def test_a_claim_that_another_dispatcher_has_taken_over_is_left_alone(team: Team
 
 def test_a_confirmed_bundle_is_not_released(team: Team) -> None:
     job = make_job(team)
-    (claimed,) = claim(ROOM)
+    (claimed,) = take()
     mark_sent(claimed)
     before = whole(job.id)
     release_claim(claimed)
@@ -282,7 +379,7 @@ def test_dispatchers_at_once_never_take_the_same_job(team: Team) -> None:
 
     def work() -> list[str]:
         mine: list[str] = []
-        while found := claim({"cpu": 1}):
+        while found := take({CPU: 1}):
             mine += [i for claimed in found for i in claimed.ids]
         return mine
 
@@ -369,6 +466,16 @@ def test_the_dispatcher_outlives_a_lost_database_connection(team: Team, postgres
     assert [item.id for item in published(embedded_app)[0].jobs] == ids(job)
 
 
+def listening() -> int:
+    """How many dispatchers listen for work."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query = %s",
+            [f"LISTEN {changes.DISPATCH}"],
+        )
+        return int(cursor.fetchone()[0])
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_dispatcher_processes_send_every_job_once(
     team: Team, postgresql: None, tmp_path: Path, rabbitmq: RabbitMQNode, monkeypatch: pytest.MonkeyPatch
@@ -386,6 +493,7 @@ def test_two_dispatcher_processes_send_every_job_once(
             for _ in range(2)
         ]
         try:
+            wait_for(lambda: listening() == 2, 30, lambda: "they don't start")
             jobs = []
             for _ in range(20):
                 jobs += Job.objects.bulk_create([rows.new_job(team, version=str(i % 3)) for i in range(30)])

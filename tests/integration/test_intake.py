@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from inference_portal.accounts.models import Team
 from inference_portal.jobs.intake import Intake
-from inference_portal.jobs.models import Job
+from inference_portal.jobs.models import Job, Priority
 from tests.integration import rows
 from tests.integration.rows import in_threads, new_job
 from tests.stack import ROOT
@@ -47,12 +47,33 @@ def inserts() -> Iterator[list[str]]:
 
 
 def test_a_job_alone_is_stored_whole(team: Team) -> None:
-    job = new_job(team, rows=3, reply={"format": "v2", "id": "ünï ☃", "outputs": ["a"]})
+    fields = {"priority": Priority.HIGH, "ordering_key": "ünï ☃", "expires_at": timezone.now() + timedelta(hours=1)}
+    job = new_job(team, rows=3, reply={"format": "v2", "id": "ünï ☃", "outputs": ["a"]}, **fields)
     Intake().add(job)
     stored = Job.objects.get()
-    for name in JOB_FIELDS - {"input"}:
+    for name in JOB_FIELDS - {"input", "queued_at"}:
         assert getattr(stored, name) == getattr(job, name), name
     assert bytes(stored.input) == job.input
+
+
+@pytest.mark.parametrize("wrong", [timedelta(hours=-1), timedelta(hours=1)], ids=str)
+def test_the_place_in_the_queue_is_by_the_databases_clock_and_not_by_a_portals(
+    team: Team, postgresql: None, wrong: timedelta
+) -> None:
+    intake = Intake()
+    jobs = [new_job(team), new_job(team, queued_at=timezone.now() + wrong), new_job(team)]
+    for job in jobs:
+        intake.add(job)
+    assert list(Job.objects.due()) == jobs
+    assert all(abs(job.queued_at - timezone.now()) < timedelta(minutes=1) for job in Job.objects.all())
+
+
+def test_without_a_clock_of_the_databases_the_place_is_the_time_of_the_request(team: Team) -> None:
+    if connection.vendor == "postgresql":
+        pytest.skip("about SQLite")
+    job = new_job(team)
+    Intake().add(job)
+    assert Job.objects.get().queued_at == job.queued_at
 
 
 def test_threads_that_come_together_are_all_stored_in_few_transactions(team: Team, inserts: list[str]) -> None:
@@ -150,7 +171,7 @@ django.setup()
 from django.db import connection
 from inference_portal.accounts.models import Team
 from inference_portal.jobs.intake import Intake
-from inference_portal.jobs.models import Job
+from inference_portal.jobs.models import Job, Priority
 from tests.integration.rows import new_job
 intake, errors, stored = Intake(), [], []
 team = Team.objects.get()

@@ -14,16 +14,17 @@ from inference_portal.accounts.models import Team
 from inference_portal.jobs import changes
 from inference_portal.jobs.claims import Claim, mark_sent
 from inference_portal.jobs.models import Attempt, Job, Worker
-from inference_portal.jobs.record import record_heartbeat, record_result, record_started
+from inference_portal.jobs.record import record_failure, record_heartbeat, record_result, record_started
 from inference_portal.jobs.services import job_cancel
 from inference_portal.jobs.states import FINAL, State
 from inference_portal.jobs.waiting import hub
 from tests.integration import rows
 from tests.integration.rows import failure, in_threads, make_final, make_job, make_running, make_sent, success, whole
-from workers.contract import ErrorCode, Heartbeat, JobItem, Outcome, Run, Started
+from workers.contract import ErrorCode, Failure, Heartbeat, JobItem, Outcome, Run, Started
 
 pytestmark = pytest.mark.django_db
-TRANSIENT = (ErrorCode.MODEL_UNAVAILABLE, ErrorCode.OUT_OF_MEMORY, ErrorCode.LEASE_EXPIRED)
+TRANSIENT = (ErrorCode.MODEL_UNAVAILABLE, ErrorCode.OUT_OF_MEMORY)
+SUSPECT = (ErrorCode.WORKER_LOST, ErrorCode.TIMED_OUT, ErrorCode.LEASE_EXPIRED)
 LASTING = (ErrorCode.BAD_DATA, ErrorCode.MODEL_ERROR)
 
 
@@ -40,7 +41,7 @@ def test_a_success_ends_the_job_with_all_that_the_worker_said(team: Team, make: 
     job.refresh_from_db()
     assert job.state == State.SUCCEEDED
     assert bytes(job.result or b"") == rows.OUTPUTS.encode()
-    assert (job.worker, job.device) == ("cpu@host/7", "cpu")
+    assert (job.worker, job.host, job.device) == ("cpu@host/7", "host", "cpu")
     assert job.started_at == datetime.fromtimestamp(result.run.started, UTC)
     assert job.finished_at == datetime.fromtimestamp(result.run.finished or 0, UTC)
     assert (job.lease_until, job.error_code, job.error_message) == (None, "", "")
@@ -64,7 +65,7 @@ def test_a_success_after_a_retry_takes_the_old_error_away(team: Team) -> None:
 
 @pytest.mark.parametrize("code", [None, *ErrorCode])
 def test_the_same_result_twice_changes_nothing_the_second_time(team: Team, code: ErrorCode | None) -> None:
-    job = make_running(team)
+    job = make_sent(team) if code is ErrorCode.EXPIRED else make_running(team)
     result = rows.result(success(job) if code is None else failure(job, code))
     assert record_result(result) == 1
     before = whole(job.id)
@@ -132,13 +133,16 @@ def test_a_transient_failure_waits_and_becomes_the_next_attempt(team: Team, code
     assert record_result(rows.result(failure(job, code, traceback="Traceback …"))) == 1
     job.refresh_from_db()
     assert (job.state, job.attempt, job.error_code) == (State.RETRYING, 2, code)
+    assert (job.failures, job.isolated) == (1, False)
     assert (job.lease_until, job.bundle, job.sent_at, job.started_at, job.finished_at) == (None,) * 5
     longest = 12 if code is ErrorCode.MODEL_UNAVAILABLE else 2
     assert now + timedelta(seconds=0.4) < job.not_before < now + timedelta(seconds=longest)
     attempt = Attempt.objects.get()
     assert (attempt.number, attempt.code, attempt.message, attempt.traceback) == (1, code, "why", "Traceback …")
-    assert (attempt.worker, attempt.device) == ("cpu@host/7", "cpu")
+    assert (attempt.worker, attempt.host, attempt.device) == ("cpu@host/7", "host", "cpu")
     assert attempt.started_at is not None
+    # Of the next attempt nobody knows yet where it will run.
+    assert (job.worker, job.host, job.device) == ("", "", "")
 
 
 def test_the_backoff_grows_and_the_last_attempt_is_dead_lettered(team: Team) -> None:
@@ -156,6 +160,81 @@ def test_the_backoff_grows_and_the_last_attempt_is_dead_lettered(team: Team) -> 
     assert 0.5 <= delays[0] <= 1.1
     assert 1.0 <= delays[1] <= 2.1
     assert [a.number for a in job.failed_attempts.all()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("make", [make_sent, make_running])
+@pytest.mark.parametrize("code", SUSPECT)
+def test_a_suspect_goes_on_at_once_alone_and_is_not_counted(team: Team, make: Any, code: ErrorCode) -> None:
+    job = make(team, failures=2)
+    assert record_result(rows.result(failure(job, code))) == 1
+    job.refresh_from_db()
+    assert (job.state, job.attempt, job.isolated, job.failures) == (State.RETRYING, 2, True, 2)
+    assert (job.error_code, job.lease_until, job.bundle) == (code, None, None)
+    assert [(claimed.lane, claimed.ids) for claimed in rows.take()] == [(rows.CPU_ALONE, [str(job.id)])]
+
+
+def test_of_a_bundle_that_was_delivered_again_every_job_is_tried_alone_and_keeps_the_reason(team: Team) -> None:
+    jobs = [make_sent(team) for _ in range(3)]
+    reason = "the broker delivered it again: the first worker died or was cut off"
+    result = rows.result(*(failure(job, ErrorCode.WORKER_LOST, message=reason) for job in jobs))
+    assert record_result(result) == 3
+    for job in jobs:
+        (attempt,) = job.failed_attempts.all()
+        assert (attempt.number, attempt.code, attempt.message) == (1, "worker-lost", reason)
+        assert (attempt.worker, attempt.host) == ("cpu@host/7", "host")
+    assert [len(claimed.jobs) for claimed in rows.take()] == [1, 1, 1]
+    assert record_result(result) == 0
+    assert Attempt.objects.count() == 3
+
+
+@pytest.mark.parametrize("code", SUSPECT)
+def test_what_happens_to_a_suspect_alone_counts_until_the_policy_gives_it_up(team: Team, code: ErrorCode) -> None:
+    job = rows.make_suspect(team)
+    found = []
+    for failures in (0, 1, 2):
+        job = make_sent_again(job)
+        assert (job.attempt, job.failures, job.isolated) == (failures + 2, failures, True)
+        assert record_result(rows.result(failure(job, code))) == 1
+        job.refresh_from_db()
+        found.append((job.state, job.failures))
+    assert found == [(State.RETRYING, 1), (State.RETRYING, 2), (State.DEAD_LETTERED, 3)]
+    assert (job.attempt, job.error_code) == (4, code)
+    assert [a.number for a in job.failed_attempts.all()] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("code", TRANSIENT)
+def test_a_suspect_with_another_trouble_stays_alone_and_is_counted(team: Team, code: ErrorCode) -> None:
+    job = rows.make_suspect(team, failures=1)
+    assert record_result(rows.result(failure(job, code))) == 1
+    job.refresh_from_db()
+    assert (job.state, job.isolated, job.failures) == (State.RETRYING, True, 2)
+    assert job.not_before > timezone.now()
+
+
+def test_a_suspect_that_is_innocent_succeeds(team: Team) -> None:
+    job = rows.make_suspect(team, error_code=ErrorCode.WORKER_LOST, error_message="lost")
+    assert record_result(rows.result(success(job))) == 1
+    job.refresh_from_db()
+    assert (job.state, job.error_code, job.failures) == (State.SUCCEEDED, "", 0)
+
+
+def test_a_job_that_no_worker_could_start_in_time_expires(team: Team) -> None:
+    late, good = make_sent(team, expires_at=timezone.now()), make_sent(team)
+    result = rows.result(success(good), failure(late, ErrorCode.EXPIRED, message="no worker could start it"))
+    assert record_result(result) == 2
+    late.refresh_from_db()
+    assert (late.state, late.error_code, late.failures) == (State.EXPIRED, "expired", 0)
+    assert (late.error_message, late.lease_until) == ("no worker could start it", None)
+    assert late.finished_at is not None
+
+
+def test_what_one_worker_runs_does_not_expire_because_another_got_the_message_too_late(team: Team) -> None:
+    """A confirm was lost and the bundle published twice; the first worker has announced that it runs it."""
+    job = make_running(team, expires_at=timezone.now())
+    before = whole(job.id)
+    assert record_result(rows.result(failure(job, ErrorCode.EXPIRED))) == 0
+    assert whole(job.id) == before
+    assert record_result(rows.result(success(job))) == 1
 
 
 def make_sent_again(job: Job) -> Job:
@@ -193,7 +272,7 @@ def test_an_announced_start_shows_the_job_running_and_gives_it_its_time(team: Te
     assert record_started(started(first, second)) == 2
     for job in (first, second):
         job.refresh_from_db()
-        assert (job.state, job.worker) == (State.RUNNING, "cpu@host/7")
+        assert (job.state, job.worker, job.host) == (State.RUNNING, "cpu@host/7", "host")
         assert job.started_at is not None
         assert job.lease_until > timezone.now() + timedelta(seconds=60)
     assert whole(other.id)["state"] == State.QUEUED
@@ -210,6 +289,20 @@ def test_a_start_that_comes_after_the_result_or_for_an_old_attempt_changes_nothi
     before = whole(done.id), whole(old.id)
     assert record_started(late) + record_started(too_old) == 0
     assert (whole(done.id), whole(old.id)) == before
+
+
+def test_whatever_is_left_of_an_attempt_changes_nothing_once_the_next_one_is_sent(team: Team) -> None:
+    job = make_running(team)
+    lost = failure(job, ErrorCode.WORKER_LOST)
+    start, done, wrong = started(job), success(job), failure(job, ErrorCode.BAD_DATA)
+    assert record_result(rows.result(lost)) == 1
+    (claimed,) = rows.take()
+    mark_sent(claimed)
+    before = whole(job.id)
+    assert record_started(start) == 0
+    assert [record_result(rows.result(late)) for late in (done, wrong, lost)] == [0, 0, 0]
+    assert whole(job.id) == before
+    assert record_result(rows.result(success(job, attempt=2))) == 1
 
 
 def test_a_start_proves_that_the_message_was_sent(team: Team) -> None:
@@ -236,6 +329,17 @@ def test_workers_that_were_not_heard_for_a_day_are_forgotten() -> None:
     recent = rows.make_worker(seen_at=timezone.now() - timedelta(hours=23))
     record_heartbeat(heartbeat(time.time()))
     assert set(Worker.objects.values_list("name", flat=True)) == {recent.name, "cpu@host"}
+
+
+def test_a_heartbeat_tells_lanes_and_problems_whatever_these_hold() -> None:
+    ugly = "wine:1: at \0 and \ud800"
+    beat = Heartbeat("cpu@host", "host", ("cpu", "cpu.isolated"), "cpu", 2, (), time.time(), ("iris:1: no file", ugly))
+    record_heartbeat(Heartbeat.from_message(beat.to_message()))
+    worker = Worker.objects.get()
+    assert worker.pools == ["cpu", "cpu.isolated"]
+    assert (len(worker.problems), worker.problems[0]) == (2, "iris:1: no file")
+    record_heartbeat(heartbeat(time.time()))
+    assert Worker.objects.get().problems == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -265,7 +369,7 @@ def test_a_result_that_overtakes_the_dispatchers_own_note_does_not_deadlock(team
         bundle = uuid4()
         Job.objects.filter(id__in=[job.id for job in jobs]).update(bundle=bundle)
         items = tuple(JobItem(str(job.id), 1, 1) for job in jobs)
-        claimed = Claim(bundle, "cpu", "wine", "1", jobs[0].sha256, items)
+        claimed = Claim(bundle, rows.CPU, "wine", "1", jobs[0].sha256, items)
         results = [rows.result(*map(success, order)) for order in (jobs, jobs[::-1])]
         in_threads(  # raises what the database raises for a deadlock
             lambda claimed=claimed: mark_sent(claimed),  # type: ignore[misc]
@@ -356,13 +460,10 @@ def test_a_full_bundle_is_recorded_in_a_few_statements(
 
 def test_a_job_keeps_the_place_where_it_was_lost(team: Team) -> None:
     """Who looks at a dead letter wants to know which worker had it."""
-    from inference_portal.jobs.record import record_failure
-    from workers.contract import Failure
-
-    job = make_running(team, attempt=3)
+    job = make_running(team, attempt=3, failures=2, isolated=True, host="far away")
     assert record_failure(job.id, 3, Failure(ErrorCode.LEASE_EXPIRED, "lost"), run=None)
     attempt = Attempt.objects.get()
-    assert (attempt.worker, attempt.started_at) == ("cpu@host/1", job.started_at)
+    assert (attempt.worker, attempt.host, attempt.started_at) == ("cpu@host/1", "far away", job.started_at)
     job.refresh_from_db()
-    assert (job.state, job.worker) == (State.DEAD_LETTERED, "cpu@host/1")
-    assert make_job(team).worker == ""
+    assert (job.state, job.worker, job.host) == (State.DEAD_LETTERED, "cpu@host/1", "far away")
+    assert (make_job(team).worker, make_job(team).host) == ("", "")

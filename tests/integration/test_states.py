@@ -38,7 +38,9 @@ def make_job(team: Team, state: str, **fields: Any) -> Job:
 def test_an_event_changes_exactly_the_states_that_the_table_names(team: Team, state: State, event: Event) -> None:
     origins, goal = TRANSITIONS[event]
     job = make_job(team, state)
-    fields = {"result": b"[1]"} if goal == State.SUCCEEDED else {}
+    fields: dict[str, Any] = {"result": b"[1]"} if goal == State.SUCCEEDED else {}
+    if event is Event.REPLAY:
+        fields = {"finished_at": None}
 
     changed = job_transition(job_id=job.id, event=event, **fields)
 
@@ -59,14 +61,14 @@ def test_a_message_about_another_attempt_changes_nothing(team: Team, event: Even
     for state in State:
         job = make_job(team, state, attempt=2)
         for attempt in (1, 3):
-            assert not job_transition(job_id=job.id, event=event, attempt=attempt)
+            assert not job_transition(job_id=job.id, event=event, of_attempt=attempt)
         assert Job.objects.get(id=job.id).state == state
 
 
 def test_a_retry_counts_the_attempt_and_makes_the_old_message_late(team: Team) -> None:
     job = make_job(team, State.RUNNING)
-    assert job_transition(job_id=job.id, event=Event.RETRY, attempt=1, next_attempt=2, lease_until=None)
-    assert not job_transition(job_id=job.id, event=Event.SUCCEED, attempt=1)
+    assert job_transition(job_id=job.id, event=Event.RETRY, of_attempt=1, attempt=2, lease_until=None)
+    assert not job_transition(job_id=job.id, event=Event.SUCCEED, of_attempt=1)
     assert Job.objects.values("state", "attempt").get(id=job.id) == {"state": State.RETRYING, "attempt": 2}
 
 
@@ -95,6 +97,27 @@ def test_only_the_first_of_two_cancels_changes_something(team: Team) -> None:
 def test_the_database_refuses_a_row_that_contradicts_itself(team: Team, state: str, fields: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError), transaction.atomic():
         make_job(team, state, **fields)
+
+
+def test_the_database_lets_one_job_of_a_key_be_under_way(team: Team) -> None:
+    """Whatever two dispatchers have seen: the second one is refused."""
+    keyed = {"ordering_key": "k"}
+    make_job(team, State.RUNNING, **keyed)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        make_job(team, State.QUEUED, **keyed)
+    # Another key, another model, another team, no key, not under way, ended: all of these may be beside it.
+    make_job(team, State.RUNNING, ordering_key="K")
+    make_job(team, State.RUNNING, **keyed, model="n")
+    make_job(Team.objects.create(name="other"), State.RUNNING, **keyed)
+    make_job(team, State.RUNNING)
+    make_job(team, State.RUNNING)
+    make_job(team, State.QUEUED, **keyed, lease_until=None)
+    for state in FINAL:
+        make_job(team, state, **keyed)
+        make_job(team, state, **keyed)
+    waits = make_job(team, State.RETRYING, **keyed)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Job.objects.filter(id=waits.id).update(lease_until=timezone.now())
 
 
 @pytest.mark.parametrize("state", State)

@@ -13,7 +13,8 @@ from compose_spec import PyCompose
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
-PROCESSES = ("portal", "dispatcher", "recorder", "beat", "worker-cpu", "worker-gpu", "flower")
+WORKERS = ("worker-cpu", "worker-cpu-isolated", "worker-gpu", "worker-gpu-isolated")
+PROCESSES = ("portal", "dispatcher", "recorder", "beat", *WORKERS, "flower")
 ALL = ("postgres", "rabbitmq", "setup", *PROCESSES)
 OURS = ("setup", *PROCESSES)
 
@@ -136,7 +137,7 @@ def test_each_process_has_its_own_broker_account(name: str) -> None:
 def test_the_portal_cannot_reach_the_broker_nor_the_workers_the_database() -> None:
     assert "broker_url" not in secrets_of("portal")
     assert "broker" not in SERVICES["portal"]["networks"]
-    for name in ("worker-cpu", "worker-gpu", "flower"):
+    for name in (*WORKERS, "flower"):
         assert "database_url" not in secrets_of(name)
         assert "django_secret_key" not in secrets_of(name)
         assert "database" not in SERVICES[name]["networks"]
@@ -153,11 +154,12 @@ def test_models_are_read_only(name: str) -> None:
         assert volume.endswith(":ro")
 
 
-def test_only_the_gpu_worker_asks_for_a_gpu_and_only_when_wanted() -> None:
+def test_only_gpu_workers_ask_for_a_gpu_and_only_when_wanted() -> None:
     reserving = {name for name in ALL if "reservations" in SERVICES[name]["deploy"]["resources"]}
-    assert reserving == {"worker-gpu"}
-    assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
-    assert SERVICES["worker-gpu"]["build"]["target"] == "gpu"
+    assert reserving == {"worker-gpu", "worker-gpu-isolated"}
+    for name in reserving:
+        assert SERVICES[name]["profiles"] == ["gpu"]
+        assert SERVICES[name]["build"]["target"] == "gpu"
 
 
 def test_what_compose_mounts_and_runs_is_in_the_image_or_the_repository() -> None:

@@ -30,7 +30,7 @@ Message = Bundle | BundleResult | Started | Heartbeat
 text = st.text(max_size=20)
 count = st.integers(1, 5)
 seconds = st.floats(0, 4e9)
-items = st.builds(JobItem, id=text, attempt=count, rows=count)
+items = st.builds(JobItem, id=text, attempt=count, rows=count, expires=st.none() | seconds)
 runs = st.builds(Run, worker=text, host=text, device=text, started=seconds, finished=st.none() | seconds)
 failures = st.builds(Failure, code=st.sampled_from(ErrorCode), message=text, traceback=text)
 outcomes = st.builds(Outcome, id=text, attempt=count, outputs=text) | st.builds(
@@ -60,6 +60,7 @@ messages = st.one_of(
         processes=count,
         models=st.lists(text, max_size=3).map(tuple),
         sent=seconds,
+        problems=st.lists(text, max_size=3).map(tuple),
     ),
 )
 json_values = st.recursive(
@@ -128,12 +129,28 @@ def test_anything_that_is_json_is_read_without_another_error(kind: type[Message]
         {"data": "no base64!"},
         {"data": ""},
         {"data": None},
+        {"expires": [None, None]},
+        {"expires": ["soon"]},
+        {"expires": 5},
     ],
     ids=str,
 )
 def test_a_bundle_whose_numbers_do_not_fit_one_another_is_unreadable(changes: dict[str, Any]) -> None:
     with pytest.raises(UnreadableMessage):
         Bundle.from_message(bundle_message(**changes))
+
+
+@pytest.mark.parametrize("missing", [{}, {"expires": None}, {"expires": []}], ids=str)
+def test_a_bundle_of_a_sender_that_knows_no_time_to_live_is_read(missing: dict[str, Any]) -> None:
+    message = bundle_message()
+    del message["expires"]
+    assert Bundle.from_message(message | missing).jobs == (JobItem("x", 1, 1, None),)
+
+
+def test_a_heartbeat_of_a_worker_that_tells_no_problems_is_read() -> None:
+    message = Heartbeat("w", "h", ("cpu",), "cpu", 1, (), 0.0).to_message()
+    del message["problems"]
+    assert Heartbeat.from_message(message).problems == ()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from rest_framework import exceptions
 from inference_portal.api.answers import job_problem
 from inference_portal.errors import PROBLEMS, Problem, as_problem, problem_response
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.quota import Full
 from inference_portal.jobs.retry import decide
 from inference_portal.jobs.states import FINAL, Event, State, target
 from workers.contract import ErrorCode
@@ -23,7 +24,7 @@ from workers.manifest import ManifestError, Policy
 from workers.model_store import UnknownModel
 
 # Trying the same again may work: the situation passes, nobody has to correct anything.
-RETRYABLE = {"internal-error", "no-place-to-wait", "unavailable", "not-ready"}
+RETRYABLE = {"internal-error", "quota-exceeded", "no-place-to-wait", "unavailable", "system-full", "not-ready"}
 
 
 @pytest.mark.parametrize("slug", PROBLEMS)
@@ -72,21 +73,25 @@ def test_every_problem_is_complete(slug: str) -> None:
         "instance": "/x",
         "retryable": kind.retryable,
     }
-    assert response.has_header("Retry-After") == (kind.status == 503)
+    assert response.has_header("Retry-After") == (kind.status in (429, 503))
 
 
 @pytest.mark.parametrize("code", ErrorCode)
 def test_every_code_that_ends_a_job_has_its_problem(code: ErrorCode) -> None:
-    final = target(decide(code, 20, Policy(), 0.0).event)
+    final = target(decide(code, failures=20, isolated=True, policy=Policy(), jitter=0.0).event)
     problem = job_problem(Job(state=final, error_code=code, error_message="why", attempt=3))
-    expected = {ErrorCode.BAD_DATA: "bad-data", ErrorCode.MODEL_ERROR: "model-error"}
+    expected = {
+        ErrorCode.BAD_DATA: "bad-data",
+        ErrorCode.MODEL_ERROR: "model-error",
+        ErrorCode.EXPIRED: "expired",
+    }
     assert problem.slug == expected.get(code, "dead-lettered")
     assert "why" in problem.detail
 
 
 def test_every_final_state_without_a_result_has_its_problem() -> None:
     jobs = [Job(state=state, error_code=ErrorCode.MODEL_ERROR) for state in FINAL - {State.SUCCEEDED}]
-    assert {job_problem(job).slug for job in jobs} == {"model-error", "dead-lettered", "cancelled"}
+    assert {job_problem(job).slug for job in jobs} == {"model-error", "dead-lettered", "cancelled", "expired"}
     assert job_problem(Job(state=target(Event.CANCEL))).slug == "cancelled"
 
 
@@ -99,6 +104,8 @@ def test_every_final_state_without_a_result_has_its_problem() -> None:
         (TooLarge("x"), "too-large"),
         (RequestDataTooBig("x"), "too-large"),
         (Unavailable("x"), "not-available"),
+        (Full("x", of_team=True, retry_after=7), "quota-exceeded"),
+        (Full("x", of_team=False, retry_after=7), "system-full"),
         (UnknownModel("x"), "not-found"),
         (Http404(), "not-found"),
         (exceptions.NotFound(), "not-found"),
@@ -134,6 +141,11 @@ def test_what_is_our_fault_is_logged_and_its_text_is_not_told(
     assert problem.slug == slug
     assert str(error) not in problem.detail
     assert caplog.records[0].exc_info is not None
+
+
+def test_a_full_queue_says_when_to_try_again() -> None:
+    answer = problem_response(RequestFactory().get("/x"), as_problem(Full("x", of_team=True, retry_after=7)))
+    assert (answer.status_code, answer["Retry-After"]) == (429, "7")
 
 
 def test_faults_are_listed_with_their_pointers() -> None:

@@ -1,21 +1,31 @@
 """Putting due jobs into bundles."""
 
-from uuid import UUID, uuid4
+from datetime import UTC, datetime
+from uuid import uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_portal.jobs.claims import BUNDLE_ROWS, Claim, pack
+from inference_portal.jobs.turns import Lane, Turn
 
-Due = tuple[str, str, str, str, UUID, int, int]
+LANE = Lane("cpu", False)
+ALONE = Lane("cpu", True)
+# The dispatcher asks for bundles of no rows at all in an isolation lane: each job exceeds that and is alone.
+NO_ROWS = 0
+NOW = datetime(2026, 11, 20, 12, 0, 0, 250_000, UTC)
 
 
-def job(rows: int = 1, model: str = "m", pool: str = "cpu", version: str = "1", sha256: str = "ab") -> Due:
-    return pool, model, version, sha256, uuid4(), 1, rows
+def job(rows: int = 1, model: str = "m", version: str = "1", sha256: str = "ab", until: datetime | None = None) -> Turn:
+    return Turn(uuid4(), 1, rows, until, NOW, (model, version, sha256))
 
 
 def sizes(claims: list[Claim]) -> list[list[int]]:
     return [[item.rows for item in claim.jobs] for claim in claims]
+
+
+def release(claim: Claim) -> tuple[str, str, str]:
+    return claim.model, claim.version, claim.sha256
 
 
 dues = st.lists(
@@ -23,59 +33,68 @@ dues = st.lists(
         job,
         rows=st.integers(1, 3) | st.integers(1, 400),
         model=st.sampled_from("mn"),
-        pool=st.sampled_from(["cpu", "gpu"]),
         version=st.sampled_from("12"),
         sha256=st.sampled_from(["ab", "cd"]),
+        until=st.none() | st.just(NOW),
     ),
     max_size=60,
 )
-rooms = st.dictionaries(st.sampled_from(["cpu", "gpu"]), st.integers(1, 4))
+rooms = st.integers(0, 4)
+limits = st.sampled_from([NO_ROWS, BUNDLE_ROWS])
 
 
-@given(dues, rooms)
-def test_bundles_keep_every_rule(due: list[Due], room: dict[str, int]) -> None:
-    claims = pack(due, room)
+@given(dues, rooms, limits)
+def test_bundles_keep_every_rule(due: list[Turn], room: int, most_rows: int) -> None:
+    claims = pack(LANE, due, room, most_rows)
 
     sent = [item.id for claim in claims for item in claim.jobs]
     assert len(sent) == len(set(sent))
-    known = {str(d[4]): d for d in due}
+    known = {str(turn.id): turn for turn in due}
     for claim in claims:
+        assert claim.lane == LANE
         assert claim.jobs
-        assert sum(item.rows for item in claim.jobs) <= BUNDLE_ROWS or len(claim.jobs) == 1
+        assert sum(item.rows for item in claim.jobs) <= most_rows or len(claim.jobs) == 1
         for item in claim.jobs:
-            assert known[item.id][:4] == (claim.pool, claim.model, claim.version, claim.sha256)
-            assert known[item.id][5:] == (item.attempt, item.rows)
-    for pool in ("cpu", "gpu"):
-        assert sum(claim.pool == pool for claim in claims) <= room.get(pool, 0)
-    for release in {d[:4] for d in due}:
-        accepted = [str(d[4]) for d in due if d[:4] == release]
-        of_release = [c for c in claims if (c.pool, c.model, c.version, c.sha256) == release]
-        # In order of acceptance, without a gap.
-        assert [item.id for c in of_release for item in c.jobs] == accepted[: sum(len(c.jobs) for c in of_release)]
+            turn = known[item.id]
+            assert release(claim) == turn.release
+            assert (item.attempt, item.rows) == (turn.attempt, turn.rows)
+            assert item.expires == (None if turn.expires_at is None else NOW.timestamp())
+    assert len(claims) <= room
+    for wanted in {turn.release for turn in due}:
+        in_turn = [str(turn.id) for turn in due if turn.release == wanted]
+        taken = [item.id for claim in claims if release(claim) == wanted for item in claim.jobs]
+        # In the order of their turns, without a gap.
+        assert taken == in_turn[: len(taken)]
     assert len({claim.bundle for claim in claims}) == len(claims)
 
 
+@given(dues, rooms, limits)
+def test_a_lane_with_room_left_has_nothing_due_left(due: list[Turn], room: int, most_rows: int) -> None:
+    claims = pack(LANE, due, room, most_rows)
+    if len(claims) < room:
+        assert {item.id for claim in claims for item in claim.jobs} == {str(turn.id) for turn in due}
+
+
 @given(dues, rooms)
-def test_a_pool_with_room_left_has_nothing_due_left(due: list[Due], room: dict[str, int]) -> None:
-    claims = pack(due, room)
-    sent = {item.id for claim in claims for item in claim.jobs}
-    for pool, free in room.items():
-        if sum(claim.pool == pool for claim in claims) < free:
-            assert {str(d[4]) for d in due if d[0] == pool} <= sent
+def test_in_an_isolation_lane_every_job_is_alone(due: list[Turn], room: int) -> None:
+    claims = pack(ALONE, due, room, NO_ROWS)
+    assert [len(claim.jobs) for claim in claims] == [1] * min(room, len(due))
+    assert [claim.ids for claim in claims] == [[str(turn.id)] for turn in due[:room]]
 
 
 def test_a_bundle_is_filled_to_its_limit() -> None:
-    assert sizes(pack([job() for _ in range(BUNDLE_ROWS + 1)], {"cpu": 9})) == [[1] * BUNDLE_ROWS, [1]]
+    claims = pack(LANE, [job() for _ in range(BUNDLE_ROWS + 1)], 9, BUNDLE_ROWS)
+    assert sizes(claims) == [[1] * BUNDLE_ROWS, [1]]
 
 
 def test_a_larger_job_has_a_bundle_of_its_own() -> None:
-    assert sizes(pack([job(1), job(1000), job(2), job(3)], {"cpu": 9})) == [[1], [1000], [2, 3]]
+    assert sizes(pack(LANE, [job(1), job(1000), job(2), job(3)], 9, BUNDLE_ROWS)) == [[1], [1000], [2, 3]]
 
 
 def test_what_does_not_fit_is_not_overtaken_by_something_smaller() -> None:
-    assert sizes(pack([job(250), job(10), job(1)], {"cpu": 1})) == [[250]]
+    assert sizes(pack(LANE, [job(250), job(10), job(1)], 1, BUNDLE_ROWS)) == [[250]]
 
 
-def test_without_room_nothing_is_packed() -> None:
-    assert pack([job(pool="gpu")], {"cpu": 3}) == []
-    assert pack([], {"cpu": 3}) == []
+def test_without_room_or_jobs_nothing_is_packed() -> None:
+    assert pack(LANE, [job()], 0, BUNDLE_ROWS) == []
+    assert pack(LANE, [], 3, BUNDLE_ROWS) == []

@@ -1,57 +1,170 @@
 """The decision after a failed attempt."""
 
+from collections.abc import Callable
+from functools import cache
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_portal.jobs.retry import MAX_DELAY_SECONDS, TRANSIENT, Decision, decide
+from inference_portal.jobs.retry import (
+    MAX_DELAY_SECONDS,
+    MODEL_UNAVAILABLE_SECONDS,
+    SUSPECT,
+    TRANSIENT,
+    Decision,
+    decide,
+)
 from inference_portal.jobs.states import Event
 from workers.contract import ErrorCode
 from workers.manifest import Policy
 
 POLICY = Policy(attempts=3, backoff_seconds=2)
+FAIL, RETRY, GIVE_UP, EXPIRE = Event.FAIL, Event.RETRY, Event.GIVE_UP, Event.EXPIRE
 
+# Code -> for a job in the lane of its pool and for one that is tried alone: the events after 0, 1, 2 and 3 counted
+# failures before, of three attempts that the policy allows.
+TABLE: dict[ErrorCode, tuple[list[Event], list[Event]]] = {
+    ErrorCode.BAD_DATA: ([FAIL] * 4, [FAIL] * 4),
+    ErrorCode.MODEL_ERROR: ([FAIL] * 4, [FAIL] * 4),
+    ErrorCode.MODEL_UNAVAILABLE: ([RETRY, RETRY, GIVE_UP, GIVE_UP], [RETRY, RETRY, GIVE_UP, GIVE_UP]),
+    ErrorCode.OUT_OF_MEMORY: ([RETRY, RETRY, GIVE_UP, GIVE_UP], [RETRY, RETRY, GIVE_UP, GIVE_UP]),
+    ErrorCode.WORKER_LOST: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
+    ErrorCode.TIMED_OUT: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
+    ErrorCode.LEASE_EXPIRED: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
+    ErrorCode.EXPIRED: ([EXPIRE] * 4, [EXPIRE] * 4),
+}
+WHO_IS_SUSPECTED = {ErrorCode.WORKER_LOST, ErrorCode.TIMED_OUT, ErrorCode.LEASE_EXPIRED}
 
-@pytest.mark.parametrize(
-    ("code", "events"),
-    [
-        (ErrorCode.BAD_DATA, [Event.FAIL, Event.FAIL, Event.FAIL, Event.FAIL]),
-        (ErrorCode.MODEL_ERROR, [Event.FAIL, Event.FAIL, Event.FAIL, Event.FAIL]),
-        (ErrorCode.MODEL_UNAVAILABLE, [Event.RETRY, Event.RETRY, Event.GIVE_UP, Event.GIVE_UP]),
-        (ErrorCode.OUT_OF_MEMORY, [Event.RETRY, Event.RETRY, Event.GIVE_UP, Event.GIVE_UP]),
-        (ErrorCode.LEASE_EXPIRED, [Event.RETRY, Event.RETRY, Event.GIVE_UP, Event.GIVE_UP]),
-    ],
-)
-def test_each_code_and_attempt_has_its_event(code: ErrorCode, events: list[Event]) -> None:
-    assert [decide(code, attempt, POLICY, 0.5).event for attempt in (1, 2, 3, 4)] == events
+policies = st.builds(Policy, attempts=st.integers(1, 20), backoff_seconds=st.floats(0, 3600))
+jitters = st.floats(0, 1, exclude_max=True)
 
 
 def test_every_code_of_the_contract_is_decided_in_the_table_above() -> None:
-    (mark,) = test_each_code_and_attempt_has_its_event.pytestmark  # type: ignore[attr-defined]
-    assert {code for code, _ in mark.args[1]} == set(ErrorCode)
+    assert set(TABLE) == set(ErrorCode)
 
 
-@pytest.mark.parametrize(("attempt", "jitter", "delay"), [(1, 0.0, 1.0), (1, 1.0, 2.0), (2, 0.0, 2.0), (2, 0.5, 3.0)])
-def test_the_delay_doubles_and_half_of_it_is_random(attempt: int, jitter: float, delay: float) -> None:
-    assert decide(ErrorCode.LEASE_EXPIRED, attempt, POLICY, jitter) == Decision(Event.RETRY, delay)
+@pytest.mark.parametrize("failures", range(4))
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("code", ErrorCode)
+def test_each_code_lane_and_number_of_failures_has_its_event(code: ErrorCode, isolated: bool, failures: int) -> None:
+    decision = decide(code, failures=failures, isolated=isolated, policy=POLICY, jitter=0.5)
+    assert decision.event is TABLE[code][isolated][failures]
 
 
-def test_one_attempt_means_no_retry() -> None:
-    assert decide(ErrorCode.LEASE_EXPIRED, 1, Policy(attempts=1), 0.0).event is Event.GIVE_UP
+@pytest.mark.parametrize("failures", range(4))
+@pytest.mark.parametrize("isolated", [False, True])
+@pytest.mark.parametrize("code", ErrorCode)
+def test_a_suspect_goes_on_at_once_alone_and_uncounted(code: ErrorCode, isolated: bool, failures: int) -> None:
+    decision = decide(code, failures=failures, isolated=isolated, policy=POLICY, jitter=0.5)
+    if code in WHO_IS_SUSPECTED and not isolated:
+        assert decision == Decision(RETRY, delay=0.0, isolate=True, counts=False)
+    else:
+        # Who is tried alone stays alone, and is counted whatever happens to it, but for its time to live.
+        assert decision.counts is (code is not ErrorCode.EXPIRED)
+        assert decision.isolate is (isolated and decision.event is RETRY)
+        assert (decision.delay > 0) is (decision.event is RETRY)
+
+
+def test_who_is_suspected_may_always_be_tried_again() -> None:
+    assert SUSPECT == WHO_IS_SUSPECTED
+    assert SUSPECT < TRANSIENT
+
+
+@pytest.mark.parametrize(("failures", "jitter", "delay"), [(0, 0.0, 1.0), (0, 1.0, 2.0), (1, 0.0, 2.0), (1, 0.5, 3.0)])
+@pytest.mark.parametrize("isolated", [False, True])
+def test_the_delay_doubles_and_half_of_it_is_random(failures: int, jitter: float, delay: float, isolated: bool) -> None:
+    decision = decide(ErrorCode.OUT_OF_MEMORY, failures=failures, isolated=isolated, policy=POLICY, jitter=jitter)
+    assert decision == Decision(RETRY, delay, isolate=isolated)
+
+
+def test_a_worker_that_lacks_the_model_leaves_time_for_others() -> None:
+    for failures, delay in ((0, MODEL_UNAVAILABLE_SECONDS), (1, 2 * MODEL_UNAVAILABLE_SECONDS)):
+        found = decide(ErrorCode.MODEL_UNAVAILABLE, failures=failures, isolated=False, policy=POLICY, jitter=1.0)
+        assert found.delay == delay
+    patient = Policy(attempts=3, backoff_seconds=60)
+    found = decide(ErrorCode.MODEL_UNAVAILABLE, failures=0, isolated=False, policy=patient, jitter=1.0)
+    assert found.delay == 60
+
+
+@pytest.mark.parametrize("code", sorted(TRANSIENT))
+def test_one_attempt_means_no_counted_retry(code: ErrorCode) -> None:
+    policy = Policy(attempts=1)
+    assert decide(code, failures=0, isolated=True, policy=policy, jitter=0.0).event is GIVE_UP
+    in_its_lane = decide(code, failures=0, isolated=False, policy=policy, jitter=0.0)
+    # It is tried once more, alone: what happened so far may have been another job's doing.
+    assert in_its_lane.event is (RETRY if code in SUSPECT else GIVE_UP)
 
 
 @given(
     code=st.sampled_from(ErrorCode),
-    attempt=st.integers(1, 32_767),
-    policy=st.builds(Policy, attempts=st.integers(1, 20), backoff_seconds=st.floats(0, 3600)),
-    jitter=st.floats(0, 1, exclude_max=True),
+    failures=st.integers(0, 32_767),
+    isolated=st.booleans(),
+    policy=policies,
+    jitter=jitters,
 )
-def test_delays_stay_within_their_bounds(code: ErrorCode, attempt: int, policy: Policy, jitter: float) -> None:
-    decision = decide(code, attempt, policy, jitter)
-    if decision.event is not Event.RETRY:
+def test_delays_stay_within_their_bounds(
+    code: ErrorCode, failures: int, isolated: bool, policy: Policy, jitter: float
+) -> None:
+    decision = decide(code, failures=failures, isolated=isolated, policy=policy, jitter=jitter)
+    if decision.event is not RETRY or not decision.counts:
         assert decision.delay == 0
         return
     assert code in TRANSIENT
-    assert attempt < policy.attempts
-    full = min(policy.backoff_seconds * 2 ** (attempt - 1), MAX_DELAY_SECONDS)
-    assert full / 2 <= decision.delay <= full
+    assert failures + 1 < policy.attempts
+    base = policy.backoff_seconds
+    if code is ErrorCode.MODEL_UNAVAILABLE:
+        base = max(base, MODEL_UNAVAILABLE_SECONDS)
+    full = min(base * 2**failures, MAX_DELAY_SECONDS)
+    assert full / 2 <= decision.delay <= full <= 600
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3, 20])
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_code_ends_a_job_after_finitely_many_attempts(code: ErrorCode, attempts: int) -> None:
+    taken = attempts_until_the_end(lambda _: code, Policy(attempts=attempts))
+    if code in TRANSIENT:
+        # One more for a suspect: the one in the bundle, which isn't counted.
+        assert taken == attempts + (code in SUSPECT)
+    else:
+        assert taken == 1
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 3, 20])
+def test_the_worst_sequence_of_failures_ends_too(attempts: int) -> None:
+    """Always the failure after which the job would live longest: one attempt in a bundle, then all that is allowed."""
+    policy = Policy(attempts=attempts)
+
+    @cache
+    def longest(failures: int, isolated: bool) -> int:
+        lives = []
+        for code in ErrorCode:
+            decision = decide(code, failures=failures, isolated=isolated, policy=policy, jitter=0.0)
+            if decision.event is not RETRY:
+                lives.append(1)
+            else:
+                assert (decision.isolate, failures + decision.counts) != (isolated, failures), "nothing has changed"
+                lives.append(1 + longest(failures + decision.counts, decision.isolate))
+        return max(lives)
+
+    assert longest(0, False) == attempts + 1
+
+
+@given(codes=st.lists(st.sampled_from(ErrorCode), min_size=21, max_size=40), policy=policies)
+def test_any_sequence_of_failures_ends_within_the_policys_attempts_and_one(
+    codes: list[ErrorCode], policy: Policy
+) -> None:
+    assert attempts_until_the_end(lambda number: codes[number], policy) <= policy.attempts + 1
+
+
+def attempts_until_the_end(code_of: Callable[[int], ErrorCode], policy: Policy) -> int:
+    """Apply `decide` as the recorder does, with the code of each attempt (numbered from 0), until the job ends."""
+    failures, isolated = 0, False
+    for number in range(100):
+        decision = decide(code_of(number), failures=failures, isolated=isolated, policy=policy, jitter=0.5)
+        failures += decision.counts
+        assert failures <= policy.attempts
+        if decision.event is not RETRY:
+            return number + 1
+        isolated = decision.isolate
+    raise AssertionError("it goes on for ever")

@@ -1,12 +1,16 @@
 """What a worker makes of a bundle."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import xgboost
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers import tasks
 from workers.contract import Bundle, ErrorCode, JobItem, Outcome
@@ -125,3 +129,53 @@ def test_an_error_in_predict_fails_only_the_jobs_that_raise_it(
     assert failure is not None
     assert (failure.code, failure.message) == (code, message)
     assert type(error).__name__ in failure.traceback
+
+
+def jobs_of(bundle: Bundle) -> list[tuple[JobItem, bytes]]:
+    """Each job with its rows."""
+    found, start = [], 0
+    for job in bundle.jobs:
+        end = start + 4 * bundle.columns * job.rows
+        found.append((job, bundle.data[start:end]))
+        start = end
+    assert start == len(bundle.data)
+    return found
+
+
+ages = st.none() | st.sampled_from([99.0, 100.0, 100.5, 1e10])
+
+
+@given(
+    shape=st.lists(st.tuples(st.integers(1, 4), ages), min_size=1, max_size=6),
+    columns=st.integers(1, 3),
+    random=st.randoms(use_true_random=False),
+)
+def test_the_jobs_that_came_too_late_are_taken_out_with_their_rows(shape: Any, columns: int, random: Any) -> None:
+    data = random.randbytes(4 * columns * sum(rows for rows, _ in shape))
+    jobs = tuple(JobItem(f"job {i}", i + 1, rows, expires) for i, (rows, expires) in enumerate(shape))
+    whole = Bundle("b", "two", "1", "ab", columns, jobs, data)
+    left, outcomes = tasks._without_expired(whole, 100.0)
+    late = [job for job in jobs if job.expires is not None and job.expires <= 100.0]
+    assert [(o.id, o.attempt) for o in outcomes] == [(job.id, job.attempt) for job in late]
+    assert all(o.failure is not None and o.failure.code is ErrorCode.EXPIRED for o in outcomes)
+    assert jobs_of(left) == [(job, rows) for job, rows in jobs_of(whole) if job not in late]
+    assert replace(left, jobs=jobs, data=data) == whole
+
+
+@pytest.mark.parametrize(
+    ("delivery_info", "headers", "before"),
+    [
+        ({"redelivered": False}, {}, False),
+        ({}, {}, False),
+        (None, {}, False),
+        ({"redelivered": None}, {"x-delivery-count": 0}, False),
+        ({"redelivered": True}, {}, True),
+        ({"redelivered": False}, {"x-delivery-count": 1}, True),
+    ],
+)
+def test_a_message_that_was_delivered_before_is_known(delivery_info: Any, headers: Any, before: bool) -> None:
+    tasks.infer.push_request(delivery_info=delivery_info, **headers)
+    try:
+        assert tasks._came_before(tasks.infer) is before
+    finally:
+        tasks.infer.pop_request()

@@ -18,8 +18,16 @@ def test_every_event_is_in_the_table() -> None:
     }
 
 
-def test_nothing_leads_out_of_a_final_state() -> None:
-    assert not any(sources(event) & FINAL for event in Event)
+def test_only_a_replay_of_a_dead_letter_leads_out_of_a_final_state() -> None:
+    assert {(event, frozenset(sources(event) & FINAL)) for event in Event if sources(event) & FINAL} == {
+        (Event.REPLAY, frozenset({State.DEAD_LETTERED}))
+    }
+    assert target(Event.REPLAY) is State.QUEUED
+
+
+def test_what_a_worker_has_started_does_not_expire() -> None:
+    assert State.RUNNING not in sources(Event.EXPIRE)
+    assert sources(Event.EXPIRE) | {State.RUNNING} == OPEN
 
 
 @pytest.mark.parametrize("state", OPEN)

@@ -1,0 +1,129 @@
+"""For each bug the shortest way to provoke it. Without the bug, the same keeps every promise."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kombu import Connection
+
+from tests.chaos import evidence, victims
+from tests.chaos.load import Load
+from tests.chaos.system import System, running_system
+from tests.stack import wait_for
+from workers import topology
+
+FOLDER = Path(__file__).parent
+JOBS = 10
+ACCEPTED_WITHIN_SECONDS = 30.0
+# A lost message is seen when the lease is over, that is after LEASE_SECONDS and twice this model's time-out.
+TIMEOUT_SECONDS = 2.0
+LEASE_SECONDS = 15.0
+CLAIM_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is done to a running system, how the bug shows, and what the checker is told."""
+
+    bug: str
+    # How the checker's line about it begins.
+    shows_as: str
+    act: Callable[[System], None]
+    failpoints: str = ""
+    patience: float = 60.0
+    lease: float = LEASE_SECONDS
+    attempts: int = 20
+    declared: dict[str, Any] = field(default_factory=lambda: {"broker_alone": True})
+
+    def run(self, *, with_bug: bool) -> list[str]:
+        """Start a system of its own, with the bug or without, act, and return the violations."""
+        leases = {"LEASE_SECONDS": str(self.lease), "CLAIM_SECONDS": str(CLAIM_SECONDS)}
+        variables = {"FAILPOINTS": self.failpoints, **leases}
+        if with_bug:
+            variables |= {"CHAOS_BUG": self.bug, "PYTHONPATH": str(FOLDER)}
+        with running_system(timeout_seconds=TIMEOUT_SECONDS, attempts=self.attempts, **variables) as system:
+            self.act(system)
+            return system.check(self.patience, **self.declared)
+
+
+def submit(system: System, jobs: int = JOBS, seconds: float = 0.0) -> None:
+    """Have so many jobs accepted, spread over so many seconds."""
+    with Load(system, [number * seconds / jobs for number in range(jobs)]) as load:
+        assert load.wait(seconds + ACCEPTED_WITHIN_SECONDS), "the portal didn't accept the jobs"
+        assert load.violations == []
+
+
+def freeze_the_broker_under_publishes_and_kill_it(system: System) -> None:
+    """What was sent lies in a socket that nobody will ever read."""
+    assert system.node is not None
+    # The dispatcher has a connection then.
+    submit(system, 1)
+    evidence.wait_until_final(system.database, 30)
+    assert system.node._process is not None
+    for process in psutil.Process(system.node._process.pid).children(recursive=True):
+        # The virtual machine alone: its helpers are in groups of their own, and end when it does.
+        if process.name().startswith("beam"):
+            process.suspend()
+    submit(system)
+    time.sleep(3)
+    system.node.kill9()
+    system.node.start()
+
+
+def unbind_the_workers_queue_for_a_while(system: System) -> None:
+    """No queue takes what is published meanwhile."""
+    (spec,) = (spec for spec in topology.TABLE if spec.name == "inference.cpu")
+    with Connection(system.broker) as connection:
+        connection.default_channel.queue_unbind(spec.name, spec.exchange, spec.routing_key)
+        submit(system)
+        time.sleep(3)
+        connection.default_channel.queue_bind(spec.name, spec.exchange, spec.routing_key)
+
+
+def kill_the_worker_while_jobs_flow(system: System) -> None:
+    """Kill its parent and its children at once, in the middle of a stream of jobs."""
+    with Load(system, [number / 20 for number in range(120)]) as load:
+        first_sent = "SELECT 1 FROM jobs_job WHERE sent_at IS NOT NULL LIMIT 1"
+        wait_for(lambda: evidence.query(system.database, first_sent), 30, system.stack.logs)
+        # Some of it has run by then, and the late results are still to come.
+        time.sleep(3)
+        processes = victims.processes(system.stack)
+        for process in [*processes["worker"], *processes["worker child"]]:
+            process.kill()
+        assert load.wait(ACCEPTED_WITHIN_SECONDS)
+
+
+def submit_one(system: System) -> None:
+    """A job to which the failpoint makes every worker die."""
+    submit(system, 1)
+
+
+SCENARIOS = (
+    Scenario("no-confirm", "lease", freeze_the_broker_under_publishes_and_kill_it),
+    Scenario("no-mandatory", "lease", unbind_the_workers_queue_for_a_while),
+    Scenario(
+        "early-ack",
+        "lease",
+        submit,
+        # The sleep gives the parent the time to acknowledge before it dies.
+        failpoints="worker.received=sleep:1*1000,worker.before_predict=kill-parent",
+    ),
+    Scenario("no-attempt-guard", "applied twice", submit, failpoints="recorder.after_commit=kill"),
+    Scenario("ack-before-publish", "lease", kill_the_worker_while_jobs_flow),
+    Scenario("no-sweep", "stuck", submit, failpoints="dispatcher.after_claim=kill", patience=25.0),
+    Scenario(
+        "no-delivery-limit",
+        "stuck",
+        submit_one,
+        failpoints="worker.received=kill-parent*1000",
+        patience=120.0,
+        # Else the lease would end it, as it ends everything.
+        lease=600.0,
+        attempts=1,
+        declared={"broker_alone": True, "poison": True},
+    ),
+    Scenario("recorder-acks-early", "lease", submit, failpoints="recorder.before_commit=kill"),
+)
