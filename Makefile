@@ -6,7 +6,7 @@ BIN := .venv/bin
 DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/inference
 BROKER_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
-.PHONY: help run run-stack test test-unit chaos dev lint format bench train lock secrets clean
+.PHONY: help run run-stack test test-unit chaos fuzz dev lint format bench train lock secrets clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -39,6 +39,12 @@ chaos: .venv/dev  ## Kill everything, for two hours: SEEDS="1 2 3"; figures in .
 	$(BIN)/python -m tests.chaos.overload --minutes 10 --report $(CHAOS)/overload.json
 	HYPOTHESIS_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_state_machine.py
 	TEST_DATABASE=postgresql HYPOTHESIS_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_state_machine.py
+
+# On two cores: the contract MINUTES, the decoders MINUTES2. Findings say how to repeat them.
+SEED ?= 1
+fuzz: .venv/dev  ## Fuzz the HTTP contract (20,000 requests) and the decoders (200,000 bodies a format): SEED=1
+	$(BIN)/python -m tests.fuzz.contract --cases 20000 --seed $(SEED)
+	$(BIN)/python -m tests.fuzz.decoders --inputs 200000 --seed $(SEED)
 
 test-unit: .venv/dev  ## Only what needs no service
 	$(BIN)/python -m pytest tests/unit

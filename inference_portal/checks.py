@@ -1,5 +1,6 @@
 """Wrong settings are found at the start, with what to do about them."""
 
+from ipaddress import ip_network
 from typing import Any
 
 from django.conf import settings
@@ -8,6 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from inference_portal.store import model_store
 
 HUNDRED_YEARS_IN_DAYS = 36_500
+YEAR_IN_MINUTES = 365 * 24 * 60
 
 
 @register()
@@ -26,6 +28,7 @@ def check_limits(**kwargs: Any) -> list[CheckMessage]:
         "SYNC_WAIT_SECONDS",
         "MAX_WAIT_SECONDS",
         "MAX_WAITERS",
+        "MAX_EVENT_STREAMS",
         "MAX_REQUEST_BYTES",
         "MAX_REQUEST_ROWS",
         "TEAM_QUOTA",
@@ -55,3 +58,20 @@ def check_model_store(**kwargs: Any) -> list[CheckMessage]:
         )
         for problem in model_store().snapshot().problems
     ]
+
+
+@register()
+def check_login(**kwargs: Any) -> list[CheckMessage]:
+    """E004: somebody may fail to log in, a lock ends within a year, and proxies are addresses or networks."""
+    wrong = {}
+    if not settings.LOGIN_FAILURES > 0:
+        wrong[f"LOGIN_FAILURES is {settings.LOGIN_FAILURES}."] = "Give a number above 0."
+    if not 0 < settings.LOGIN_LOCK_MINUTES <= YEAR_IN_MINUTES:
+        hint = f"Give a number above 0, {YEAR_IN_MINUTES:,} at most."
+        wrong[f"LOGIN_LOCK_MINUTES is {settings.LOGIN_LOCK_MINUTES}."] = hint
+    for text in settings.TRUSTED_PROXIES:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            wrong[f"TRUSTED_PROXIES: {error}."] = "Give addresses or networks, as in 10.0.0.7,172.18.0.0/16."
+    return [Error(what, hint=hint, id="inference.E004") for what, hint in wrong.items()]

@@ -17,8 +17,9 @@ from rest_framework.views import set_rollback
 
 from inference_portal.jobs.pool import replace_broken
 from inference_portal.jobs.quota import Full
+from inference_portal.jobs.repeats import AlreadyAccepted, Mismatch
 from workers.contract import ErrorCode
-from workers.formats import Fault, Invalid, Malformed, TooLarge, Unavailable, escape
+from workers.formats import Fault, Invalid, Malformed, TooLarge, Unavailable, UnknownCoding, UnknownType, escape
 from workers.model_store import UnknownModel
 
 logger = logging.getLogger(__name__)
@@ -40,14 +41,17 @@ PROBLEMS: dict[str, ProblemType] = {
     "forbidden": ProblemType(403, "Your role may not do this", False, "Ask an operator for a key or an account with the role that the detail names."),
     "not-found": ProblemType(404, "There is no such thing", False, "The id, the model, the version or the path is unknown, or belongs to another team."),
     "method-not-allowed": ProblemType(405, "This path doesn't take that method", False, "The Allow header lists the methods of this path."),
-    "not-acceptable": ProblemType(406, "No answer in the type you accept", False, "Accept application/json."),
-    "conflict": ProblemType(409, "The job's state doesn't allow this", False, "Read its status: a job that has ended can't be cancelled, and only a dead letter that waits can be replayed or discarded."),
+    "not-acceptable": ProblemType(406, "No answer in the type you accept", False, "Leave Accept out, or accept one of the types that the detail names."),
+    "conflict": ProblemType(409, "The job's state doesn't allow this", False, "Read its status: a job that has ended can't be cancelled, only one that ended without a result can be run again, and only a dead letter that waits can be replayed or discarded."),
     "cancelled": ProblemType(409, "The job was cancelled", False, "Somebody of the team cancelled it; there is no result. Submit it again if you need one."),
     "expired": ProblemType(410, "The job expired", False, "No worker could start it within its time to live. Submit it again if you still need the result, with more time or none."),
     "result-purged": ProblemType(410, "The result is gone", False, "The job succeeded long ago; its input and result were removed when they grew old (RESULT_RETENTION_HOURS)."),
+    "result-not-kept": ProblemType(410, "The result was not kept", False, "The job was submitted with 'Prefer: respond-async-proxy', fire and forget: its result goes to its deliveries only. Submit with 'respond-async' to fetch it."),
     "too-large": ProblemType(413, "The request is too large", False, "Split it into several requests; the detail names the limit."),
-    "unsupported-media-type": ProblemType(415, "This content type isn't read here", False, "Send application/json, not compressed."),
+    "unsupported-media-type": ProblemType(415, "This content type isn't read here", False, "The detail names the types, or the compressions, that are read here."),
     "invalid-input": ProblemType(422, "The input doesn't fit", False, "'errors' names each place (a JSON pointer) and what was expected there. Nothing was queued."),
+    "idempotency-mismatch": ProblemType(422, "The id was used for something else", False, "An X-Inference-Id or Idempotency-Key names one request. Only the same request, with the same body and headers, may be sent again under it; nothing was queued."),
+    "not-a-container": ProblemType(422, "The model has no container", False, "'respond-async-container' relays to a model's own container. This model runs in the workers here: choose 'respond-async' or 'respond-async-proxy'."),
     "not-available": ProblemType(422, "This isn't available yet", False, "The contract knows this option, this installation doesn't have it yet. Leave it out."),
     "bad-data": ProblemType(422, "The model refused the data", False, "The worker's own check failed. The job has ended; correct the data and submit it again."),
     "quota-exceeded": ProblemType(429, "Your team has too many open jobs", True, "Nothing was queued. Try again after Retry-After seconds: by the rate at which the team's jobs end now, about a tenth of its places will be free then."),
@@ -75,8 +79,8 @@ class Problem(Exception):
         super().__init__(f"{slug}: {detail}")
 
 
-def problem_response(request: HttpRequest | Any, problem: Problem) -> HttpResponse:
-    """Return the application/problem+json answer, whatever the client accepts."""
+def problem_fields(request: HttpRequest | Any, problem: Problem) -> dict[str, Any]:
+    """Return the fields of the problem's JSON object."""
     kind = PROBLEMS[problem.slug]
     body: dict[str, Any] = {
         "type": f"/problems/{problem.slug}",
@@ -90,6 +94,13 @@ def problem_response(request: HttpRequest | Any, problem: Problem) -> HttpRespon
         body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in problem.faults]
     if request.path.startswith("/v2"):
         body["error"] = problem.detail
+    return body
+
+
+def problem_response(request: HttpRequest | Any, problem: Problem) -> HttpResponse:
+    """Return the application/problem+json answer, whatever the client accepts."""
+    kind = PROBLEMS[problem.slug]
+    body = problem_fields(request, problem)
     response = HttpResponse(json.dumps(body), status=kind.status, content_type="application/problem+json")
     for name, value in problem.headers.items():
         response[name] = value
@@ -98,7 +109,7 @@ def problem_response(request: HttpRequest | Any, problem: Problem) -> HttpRespon
     return response
 
 
-def as_problem(error: Exception) -> Problem:
+def as_problem(error: BaseException) -> Problem:
     """Translate any exception; what nobody foresaw is logged and becomes internal-error, without its text."""
     match error:
         case Problem():
@@ -109,6 +120,12 @@ def as_problem(error: Exception) -> Problem:
             return Problem("malformed", str(error))
         case TooLarge():
             return Problem("too-large", str(error))
+        case UnknownType() | UnknownCoding():
+            return Problem("unsupported-media-type", str(error))
+        case Mismatch():
+            return Problem("idempotency-mismatch", str(error))
+        case AlreadyAccepted():
+            return Problem("unavailable", "Another request under this id came and went; send it again.")
         case RequestDataTooBig():
             return Problem("too-large", "The body is larger than MAX_REQUEST_BYTES allows.")
         case Unavailable():

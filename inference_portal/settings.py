@@ -67,8 +67,12 @@ RUN_DIR: Path = run_dir()
 # How long a synchronous request waits unless it says so, and how long one may ask for.
 SYNC_WAIT_SECONDS = env.float("SYNC_WAIT_SECONDS", 30.0)
 MAX_WAIT_SECONDS = env.float("MAX_WAIT_SECONDS", 300.0)
-# How many requests of one portal process may wait at once; wsgi.py has more threads than this, for those that don't.
-MAX_WAITERS = env.int("MAX_WAITERS", 400)
+# How many requests of one portal process may wait at once, and how many clients may follow jobs. The server has more
+# threads than both together, for those that don't wait.
+MAX_WAITERS = env.int("MAX_WAITERS", 512)
+MAX_EVENT_STREAMS = env.int("MAX_EVENT_STREAMS", 64)
+# Pools that have no worker until there is work, so that their models are ready all the same.
+SCALE_FROM_ZERO = env.list("SCALE_FROM_ZERO", default=[])
 # What one request may hold.
 MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", 8 * 1024 * 1024)
 MAX_REQUEST_ROWS = env.int("MAX_REQUEST_ROWS", 10_000)
@@ -84,8 +88,13 @@ RECORD_RETENTION_DAYS = env.float("RECORD_RETENTION_DAYS", 90.0)
 LEASE_SECONDS = env.float("LEASE_SECONDS", 60.0)
 # How long a dispatcher may take from its claim to the broker's confirmation before another one may claim the job.
 CLAIM_SECONDS = env.float("CLAIM_SECONDS", 20.0)
-# How long a revoked API key may still work in a portal process that has just seen it.
+# How long a revoked API key may still work, and a changed one as before, in a portal process that has just seen it.
 API_KEY_CACHE_SECONDS = env.float("API_KEY_CACHE_SECONDS", 5.0)
+# After so many failed logins a user's name is locked for the address that they came from, and for how long.
+LOGIN_FAILURES = env.int("LOGIN_FAILURES", 5)
+LOGIN_LOCK_MINUTES = env.float("LOGIN_LOCK_MINUTES", 15.0)
+# The proxies whose X-Forwarded-For is believed, as addresses or networks. None: the connection's own address counts.
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
 
 INSTALLED_APPS = [
     # By its plain configuration: Unfold's default one would replace our site with its own.
@@ -97,6 +106,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "rest_framework",
     "rest_framework_api_key",
     "django_filters",
@@ -118,6 +128,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "inference_portal.urls"
 WSGI_APPLICATION = "inference_portal.wsgi.application"
@@ -140,6 +151,21 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# Name and address together: a name alone would let anybody lock others out, an address everybody behind it.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = LOGIN_FAILURES
+AXES_COOLOFF_TIME = "inference_portal.accounts.lockout.lock_time"
+AXES_RESET_ON_SUCCESS = True
+# Who goes on trying meanwhile neither prolongs the lock nor writes anything.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "inference_portal.accounts.client_address.client_address"
+AXES_LOCKOUT_CALLABLE = "inference_portal.console.login.locked_answer"
+# People type passwords where the name belongs: names aren't logged, addresses are.
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 CSRF_FAILURE_VIEW = "inference_portal.errors.csrf_failure"
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -174,6 +200,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": ["inference_portal.api.schemas.components.add_components"],
 }
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Inference portal",
@@ -193,5 +220,9 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
     # A refused request is the client's affair, not the operator's.
-    "loggers": {"django.request": {"level": "ERROR"}, "django.security.DisallowedHost": {"level": "CRITICAL"}},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "axes": {"level": "WARNING"},
+    },
 }

@@ -2,9 +2,22 @@
 
 from django.contrib import admin
 from django.urls import path, re_path, register_converter
+from django.urls.converters import UUIDConverter
 from django.views.generic import RedirectView
 
-from inference_portal.api import dead_letters, docs, health, infer, jobs, parked_messages, results, v2
+from inference_portal.api import (
+    dead_letters,
+    docs,
+    events,
+    health,
+    infer,
+    job_actions,
+    jobs,
+    parked_messages,
+    receipt,
+    results,
+    v2,
+)
 
 
 class ModelConverter:
@@ -25,9 +38,18 @@ class VersionConverter(ModelConverter):
     regex = "[1-9][0-9]{0,8}"
 
 
+class JobIdConverter(UUIDConverter):
+    """A job's id, in capitals too."""
+
+    regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+
+
 register_converter(ModelConverter, "model")
 register_converter(VersionConverter, "version")
 
+register_converter(JobIdConverter, "job_id")
+
+_JOB = "api/jobs/<job_id:job_id>"
 _MODEL = "v2/models/<model:model>"
 _VERSION = f"{_MODEL}/versions/<version:version>"
 
@@ -47,10 +69,21 @@ urlpatterns = [
     path(_VERSION, v2.ModelView.as_view()),
     path(f"{_MODEL}/ready", v2.ModelReadyView.as_view()),
     path(f"{_VERSION}/ready", v2.ModelReadyView.as_view()),
+    path(f"{_MODEL}/config", v2.ModelConfigView.as_view()),
+    path(f"{_VERSION}/config", v2.ModelConfigView.as_view()),
+    path(f"{_MODEL}/stats", v2.ModelStatsView.as_view()),
+    path(f"{_VERSION}/stats", v2.ModelStatsView.as_view()),
+    path("v2/repository/index", v2.RepositoryIndexView.as_view()),
     # Jobs
     path("api/jobs/", jobs.JobListView.as_view()),
-    path("api/jobs/<uuid:job_id>/", jobs.JobView.as_view()),
-    path("api/jobs/<uuid:job_id>/cancel/", jobs.JobCancelView.as_view()),
+    path("api/jobs/bulk/", jobs.JobBulkView.as_view()),
+    path(f"{_JOB}/", jobs.JobView.as_view()),
+    path(f"{_JOB}/status/", results.JobStatusView.as_view()),
+    path(f"{_JOB}/result/", results.JobResultView.as_view()),
+    path(f"{_JOB}/events/", events.JobEventsView.as_view()),
+    path(f"{_JOB}/cancel/", job_actions.JobCancelView.as_view()),
+    path(f"{_JOB}/rerun/", job_actions.JobRerunView.as_view()),
+    path(f"{_JOB}/receipt/", receipt.ReceiptView.as_view()),
     # Dead letters
     path("api/dead-letters/", dead_letters.DeadLetterListView.as_view()),
     path("api/dead-letters/replay/", dead_letters.BulkReplayView.as_view()),

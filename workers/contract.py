@@ -133,13 +133,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where and when a bundle ran. `finished` is None while it runs."""
+    """Where and when a bundle ran, and by which libraries. `finished` is None while it runs."""
 
     worker: str
     host: str
     device: str
     started: float
     finished: float | None = None
+    libraries: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,7 @@ def _run(message: Mapping[str, Any]) -> Run:
         device=str(message["device"]),
         started=float(message["started"]),
         finished=None if finished is None else float(finished),
+        libraries=str(message.get("libraries", ""))[:255],
     )
 
 

@@ -19,7 +19,7 @@ Version = Annotated[
 ]
 FLOAT32_MAX = 3.4028234663852886e38
 # What V2 calls a type, for each type of a column.
-DATATYPES = {"float": "FP32", "int": "INT64"}
+DATATYPES = {"float": "FP32", "int": "INT64", "category": "BYTES"}
 
 
 class ManifestError(ValueError):
@@ -50,11 +50,15 @@ class Artifact(Part):
 
 
 class Column(Part):
-    """One input column. Refused at the door: a value outside `range` (inclusive), a missing one unless declared."""
+    """One input column. Refused at the door: a value outside `range` (inclusive), a missing one unless declared.
+
+    A `category` takes one of the texts in `categories`; the model gets the text's position there, from 0.
+    """
 
     name: Text
-    type: Literal["float", "int"] = "float"
+    type: Literal["float", "int", "category"] = "float"
     range: tuple[float, float] | None = None
+    categories: tuple[Text, ...] = ()
     missing: bool = False
 
     @model_validator(mode="after")
@@ -63,6 +67,16 @@ class Column(Part):
             low, high = self.range
             if not -FLOAT32_MAX <= low <= high <= FLOAT32_MAX:
                 raise ValueError("range is [lowest, highest], both finite float32 numbers")
+        return self
+
+    @model_validator(mode="after")
+    def _categories_fit_the_type(self) -> Self:
+        if (self.type == "category") != bool(self.categories):
+            raise ValueError("categories go with the type category, which needs at least one")
+        if self.type == "category" and self.range is not None:
+            raise ValueError("a category has no range")
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError("categories must differ from one another")
         return self
 
 

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from celery import Task
@@ -69,6 +69,13 @@ def preload(**kwargs: Any) -> None:
                     logger.warning("cannot serve %s; the others are served", error)
 
 
+class Engine(NamedTuple):
+    """What a bundle ran on: the device in effect, and the libraries with their versions."""
+
+    device: str = ""
+    libraries: str = ""
+
+
 @app.task(name=INFER, bind=True, Request="workers.lost:BundleRequest")
 def infer(task: Task, message: Mapping[str, Any]) -> None:
     """Run one bundle. Raises UnreadableMessage (dead-lettered by the broker) for a message of another shape."""
@@ -77,7 +84,7 @@ def infer(task: Task, message: Mapping[str, Any]) -> None:
     run = Run(
         worker=f"{task.request.hostname}/{os.getpid()}", host=socket.gethostname(), device="", started=time.time()
     )
-    device, outcomes = "", []
+    engine, outcomes = Engine(), []
     if _came_before(task):
         # Whoever had it may have died of it, and it may be any of its jobs: the portal tries each alone.
         lost = Failure(ErrorCode.WORKER_LOST, "the broker delivered it again: the first worker died or was cut off")
@@ -85,10 +92,10 @@ def infer(task: Task, message: Mapping[str, Any]) -> None:
     else:
         bundle, outcomes = _without_expired(bundle, run.started)
         if bundle.jobs:
-            device, done = _run_announced(bundle, run)
+            engine, done = _run_announced(bundle, run)
             outcomes += done
     failpoint("worker.after_predict", bundle.data)
-    run = replace(run, device=device, finished=time.time())
+    run = replace(run, device=engine.device, libraries=engine.libraries, finished=time.time())
     result = BundleResult(bundle=bundle.id, run=run, outcomes=tuple(outcomes))
     _publisher.send_again(
         RECORD,
@@ -121,7 +128,7 @@ def _without_expired(bundle: Bundle, now: float) -> tuple[Bundle, list[Outcome]]
     return (replace(bundle, jobs=tuple(kept), data=b"".join(data)) if outcomes else bundle), outcomes
 
 
-def _run_announced(bundle: Bundle, run: Run) -> tuple[str, list[Outcome]]:
+def _run_announced(bundle: Bundle, run: Run) -> tuple[Engine, list[Outcome]]:
     """Run the bundle, and let the portal know if that takes a while."""
     announcement = threading.Timer(ANNOUNCE_AFTER_SECONDS, _announce, (bundle, run))
     announcement.daemon = True
@@ -132,14 +139,14 @@ def _run_announced(bundle: Bundle, run: Run) -> tuple[str, list[Outcome]]:
         announcement.cancel()
 
 
-def run_bundle(bundle: Bundle) -> tuple[str, list[Outcome]]:
-    """Predict a bundle in one call, or job by job when that fails. Returns the device in effect and all outcomes."""
+def run_bundle(bundle: Bundle) -> tuple[Engine, list[Outcome]]:
+    """Predict a bundle in one call, or job by job when that fails. Returns what predicted it, and all outcomes."""
     try:
         release, model = _models.get(bundle.model, bundle.version, bundle.sha256)
     except ModelUnavailable as error:
         logger.warning("cannot serve %s", error)
         failure = Failure(ErrorCode.MODEL_UNAVAILABLE, str(error), traceback.format_exc())
-        return "", [Outcome(job.id, job.attempt, failure=failure) for job in bundle.jobs]
+        return Engine(), [Outcome(job.id, job.attempt, failure=failure) for job in bundle.jobs]
     matrix = np.frombuffer(bundle.data, dtype="<f4").reshape(-1, bundle.columns)
     failpoint("worker.before_predict", bundle.data)
     outcomes = _predict(release, model, matrix, bundle.jobs)
@@ -151,7 +158,7 @@ def run_bundle(bundle: Bundle) -> tuple[str, list[Outcome]]:
             for job, start in zip(bundle.jobs, starts, strict=False)
             for outcome in _predict(release, model, matrix[start : start + job.rows], (job,))
         ]
-    return model.device, outcomes
+    return Engine(model.device, model.libraries), outcomes
 
 
 def _predict(release: Release, model: Model, matrix: Matrix, jobs: tuple[JobItem, ...]) -> list[Outcome]:

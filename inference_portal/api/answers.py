@@ -3,28 +3,39 @@
 from datetime import datetime
 from typing import Any
 
-import orjson
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.request import MediaType
 
 from inference_portal.errors import JOB_PROBLEMS, Problem
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.pace import ask_again
 from inference_portal.jobs.position import queue_position
 from inference_portal.jobs.states import State
-from workers.formats import json_instances, json_v2
-
-# Seconds after which it's worth asking again.
-POLL_AFTER = "1"
+from workers.formats import media
+from workers.formats.answer import Answer
 
 _OLDER_DIALECT = {State.QUEUED: "Queue", State.RETRYING: "Queue", State.RUNNING: "Inference"}
 
 
+def paths(job: Job) -> dict[str, str]:
+    """Return where to look for a job: the body of its 202."""
+    return {"Id": str(job.id), "StatusPath": job.status_path, "ResultPath": job.result_path}
+
+
 def accepted(job: Job) -> JsonResponse:
     """Return the 202 of a job that is under way."""
-    response = JsonResponse(
-        {"Id": str(job.id), "StatusPath": job.status_path, "ResultPath": job.result_path}, status=202
-    )
+    response = JsonResponse(paths(job), status=202)
     response["Location"] = job.result_path
-    response["Retry-After"] = POLL_AFTER
+    response["Retry-After"] = str(ask_again(job))
+    return response
+
+
+def forgotten(job: Job) -> HttpResponse:
+    """Return the 202 of fire and forget: nothing to fetch, but a status to ask for."""
+    response = HttpResponse(status=202)
+    # Django says text/html of an empty body, too.
+    del response["Content-Type"]
+    response["Retry-After"] = str(ask_again(job))
     return response
 
 
@@ -33,25 +44,43 @@ def wait_expired(job: Job) -> Problem:
     return Problem(
         "wait-expired",
         f"Job {job.id} goes on; its result will be at {job.result_path}.",
-        headers={"Location": job.result_path, "Retry-After": POLL_AFTER},
+        headers={"Location": job.result_path, "Retry-After": str(ask_again(job))},
     )
 
 
-def result(job: Job) -> HttpResponse:
-    """Return a final job's result in the format of its request. Raises the problem that ended it."""
+def result(request: HttpRequest | Any, job: Job) -> HttpResponse:
+    """Return a final job's result, in the accepted format. Raises the problem that ended the job, or a 406."""
     if job.state != State.SUCCEEDED:
         raise job_problem(job)
+    if not job.keeps_result:
+        raise Problem("result-not-kept", f"Job {job.id} was fire and forget; its result was not kept.")
     if job.purged_at is not None:
         raise Problem("result-purged", f"The result of job {job.id} was removed at {job.purged_at:%Y-%m-%d %H:%M} UTC.")
-    outputs = bytes(job.result or b"[]")
-    if wanted := job.reply.get("outputs"):
-        by_name = {tensor["name"]: tensor for tensor in orjson.loads(outputs)}
-        outputs = orjson.dumps([by_name[name] for name in wanted])
-    if job.reply["format"] == json_v2.NAME:
-        body = json_v2.encode(job.model, job.version, job.reply.get("id") or str(job.id), outputs)
-    else:
-        body = json_instances.encode(outputs)
-    return HttpResponse(body, content_type="application/json")
+    answer = Answer.of(
+        job.reply, model=job.model, version=job.version, job_id=str(job.id), outputs=bytes(job.result or b"[]")
+    )
+    body, content_type, headers = media.encode(format_for(request, job), answer)
+    return HttpResponse(body, content_type=content_type, headers=headers | {"Vary": "Accept"})
+
+
+def format_for(request: HttpRequest | Any, job: Job) -> str:
+    """Return the media type of the job's result that the client likes best. Raises Problem (406) if it takes none.
+
+    Of equals the type that answers the request by default goes first.
+    """
+    default = media.default_type(job.reply)
+    others = [kind for kind in media.ANSWERS if kind != default]
+    accepted: str | None = request.get_preferred_type([k for k in (default, *others) if not _refused(request, k)])
+    if accepted is None:
+        raise Problem("not-acceptable", f"The result can be had as {', '.join(media.ANSWERS)}.")
+    return accepted
+
+
+def _refused(request: HttpRequest | Any, kind: str) -> bool:
+    """Tell whether the client says "not this one" (q=0), which Django forgets where a wildcard stands beside it."""
+    accepted = [MediaType(part) for part in request.headers.get("Accept", "*/*").split(",") if part.strip()]
+    about_it = [media_type for media_type in accepted if MediaType(kind).match(media_type)]
+    return bool(about_it) and max(about_it, key=lambda media_type: media_type.specificity).quality == 0
 
 
 def job_problem(job: Job) -> Problem:

@@ -30,8 +30,7 @@ class KeyAuthentication(authentication.BaseAuthentication):
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        key = key.strip()
-        caller = caller_from_key(key) if key.isascii() and key.isprintable() else None
+        caller = caller_from_key(key.strip())
         if caller is None:
             raise exceptions.AuthenticationFailed("This API key is unknown, revoked or expired.")
         return caller, None

@@ -1,6 +1,5 @@
 """/api/dead-letters/: what was given up and waits for an operator, who replays or discards it."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -17,14 +16,15 @@ from rest_framework.views import APIView
 from inference_portal.accounts.models import Role
 from inference_portal.api import answers
 from inference_portal.api.auth import caller_of
-from inference_portal.api.infer import read_json_body
-from inference_portal.api.jobs import AttemptSerializer
+from inference_portal.api.body import read_json_body
+from inference_portal.api.job_fields import AttemptSerializer
 from inference_portal.api.lists import FilteredListView
 from inference_portal.api.schemas import dead_letters as schemas
-from inference_portal.errors import Problem, as_problem, problem_response
+from inference_portal.errors import Problem, as_problem, problem_fields
 from inference_portal.jobs import dead_letters
-from inference_portal.jobs.dead_letters import NotWaiting, Read, UnknownDeadLetter
+from inference_portal.jobs.dead_letters import UnknownDeadLetter
 from inference_portal.jobs.models import AuditEntry, Job, JobQuerySet
+from inference_portal.jobs.rerun import NotWaiting, Read
 from inference_portal.jobs.states import Event, sources
 from inference_portal.jobs.stored_input import stored_input
 from workers.formats import Fault, Invalid, escape, json_body, json_instances, json_v2
@@ -120,7 +120,9 @@ class ReplayView(OperatorView):
     def post(self, request: Request, job_id: UUID) -> HttpResponse:
         """Put it back into the queue, perhaps with another version or input."""
         data = read_body(request, "version", "inputs", "rows")
-        job = dead_letters.replay(job_id=job_id, caller=caller_of(request), version=_version(data), read=_reader(data))
+        job = dead_letters.replay(
+            job_id=job_id, caller=caller_of(request), version=version_of(data), read=_reader(data)
+        )
         response = answers.accepted(job)
         response["X-Inference-Id"] = str(job.id)
         return response
@@ -144,11 +146,11 @@ class BulkReplayView(OperatorView):
     def post(self, request: Request) -> Response:
         """Put them back into the queue; one that can't be doesn't stop the others."""
         data = read_body(request, "ids", "version")
-        caller, version = caller_of(request), _version(data)
+        caller, version = caller_of(request), version_of(data)
 
         def act(job_id: Any) -> dict[str, Any]:
             job = dead_letters.replay(job_id=_uuid(job_id), caller=caller, version=version)
-            return {"status": 202, "Id": str(job.id), "StatusPath": job.status_path, "ResultPath": job.result_path}
+            return {"status": 202, **answers.paths(job)}
 
         return _in_bulk(request, data, act)
 
@@ -183,9 +185,7 @@ def _in_bulk(request: Request, data: dict[str, Any], act: Callable[[Any], dict[s
     if not isinstance(ids, list) or not 1 <= len(ids) <= dead_letters.MAX_BULK:
         raise Invalid(Fault("/ids", f"expected a list of 1 to {dead_letters.MAX_BULK:,} ids"))
     results = [
-        json.loads(problem_response(request, as_problem(_translated(done))).content)
-        if isinstance(done, Exception)
-        else done
+        problem_fields(request, as_problem(_translated(done))) if isinstance(done, Exception) else done
         for _, done in dead_letters.each(ids, act)
     ]
     return Response({"results": results})
@@ -200,7 +200,8 @@ def read_body(request: Request, *fields: str) -> dict[str, Any]:
     return data
 
 
-def _version(data: dict[str, Any]) -> str | None:
+def version_of(data: dict[str, Any]) -> str | None:
+    """Return the body's version, None for none. Raises Invalid."""
     version = data.get("version")
     if version is not None and not isinstance(version, str):
         raise Invalid(Fault("/version", 'expected text, such as "1"'))

@@ -1,8 +1,8 @@
 """POST /v2/models/{model}/infer: one endpoint, several ways to wait."""
 
-import re
 from contextlib import ExitStack
 from typing import Any
+from uuid import uuid4
 
 from django.conf import settings
 from django.http import HttpResponse
@@ -11,62 +11,81 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from inference_portal.accounts.callers import Caller
-from inference_portal.api import answers, job_options, prefer, schemas
+from inference_portal.api import answers, job_options, prefer, request_id, schemas
 from inference_portal.api.auth import caller_of
-from inference_portal.api.job_options import JobOptions
+from inference_portal.api.body import read_body
+from inference_portal.api.negotiation import ByTheView
 from inference_portal.errors import Problem
+from inference_portal.jobs import repeats
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.repeats import AlreadyAccepted
 from inference_portal.jobs.services import job_accept, job_new
 from inference_portal.jobs.waiting import NoPlace, Waiter, hub
 from inference_portal.store import model_store
-from workers.formats import Decoded, Unavailable, json_body
-from workers.model_store import Release
-
-# An absent type is V2: tritonclient sends none.
-JSON_TYPES = ("application/json", "application/octet-stream", "")
-UNBUILT_HEADERS = (
-    "X-Inference-Id",
-    "Idempotency-Key",
-    "X-Inference-Webhook",
-    "X-Inference-Sink",
-    "Inference-Header-Content-Length",
-)
-# Of a body that is too large, so much is read before the answer.
-DRAIN_BYTES = 64 * 1024 * 1024
+from workers.formats import media
 
 
 class InferView(APIView):
-    """Validates at the door, stores the job, and answers as the Prefer header asks."""
+    """Validates at the door, stores the job or finds the one of an earlier request, and answers as Prefer asks."""
 
-    job_id: str | None = None
+    content_negotiation_class = ByTheView
+    job: Job | None = None
     preference = prefer.Preference()
 
     @extend_schema(**schemas.INFER)
     def post(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Predict."""
         self.preference = prefer.parse(request.headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
-        refuse_unbuilt_headers(request)
+        job_options.refuse_unbuilt(request.headers)
         options = job_options.from_headers(request.headers)
-        release = model_store().get(model, version)
-        decoded = json_body.decode(release, read_json_body(request), settings.MAX_REQUEST_ROWS)
-        return self.answer(caller_of(request), release, decoded, options)
+        sent = media.Sent(request.content_type or "", request.headers.get("Inference-Header-Content-Length"))
+        body = read_body(request)
+        compared = (model, version, *sent, *job_options.compared(options))
+        identity = request_id.identity(request.headers, repeats.fingerprint(body, *compared))
+        caller = caller_of(request)
+        earlier = repeats.first(identity, caller)
+        if earlier is None:
+            release = model_store().get(model, version)
+            decoded = media.decode(release, sent, body, settings.MAX_REQUEST_ROWS)
+            keeps = self.preference.mode != prefer.PROXY
+            new = job_new(
+                caller=caller, release=release, decoded=decoded, identity=identity, keeps_result=keeps, **options
+            )
+            try:
+                return self.answer(request, new, is_new=True)
+            except AlreadyAccepted:
+                earlier = repeats.first(identity, caller)
+                if earlier is None:
+                    raise
+        return self.answer(request, earlier, is_new=False)
 
-    def answer(self, caller: Caller, release: Release, decoded: Decoded, options: JobOptions) -> HttpResponse:
-        """Accept the job and wait for it as long as was asked for. Raises Problem, Full."""
-        asynchronous = self.preference.respond_async
+    def answer(self, request: Request, job: Job, *, is_new: bool) -> HttpResponse:
+        """Store a new job, wait for the end as long as the client wants, and answer. Raises Problem and for a new job
+        what `job_accept` raises."""
+        if self.preference.mode == prefer.CONTAINER:
+            raise Problem("not-a-container", f"'{job.model}' runs in the workers here; choose another preference.")
         seconds = self.preference.wait
         if seconds is None:
-            seconds = 0.0 if asynchronous else settings.SYNC_WAIT_SECONDS
-        job = job_new(caller=caller, release=release, decoded=decoded, **options)
+            seconds = 0.0 if self.preference.mode else settings.SYNC_WAIT_SECONDS
+        final: Job | None = None
+        if seconds > 0:
+            # At the door: nobody would get this answer.
+            answers.format_for(request, job)
         with ExitStack() as stack:
-            waiter = self._take_place(stack, job) if seconds > 0 else None
-            job_accept(job=job)
-            self.job_id = str(job.id)
-            final = waiter.wait(seconds) if waiter else None
-        if final is not None:
-            return answers.result(final)
-        if asynchronous:
+            waiter = self._take_place(stack, job) if seconds > 0 and not job.is_final else None
+            if is_new:
+                job_accept(job=job)
+            self.job = job
+            if seconds > 0 and not is_new:
+                # It may have ended before there was a place.
+                final = Job.objects.named(job.id, caller_of(request))
+            if waiter is not None and (final is None or not final.is_final):
+                final = waiter.wait(seconds)
+        if final is not None and final.is_final:
+            return answers.result(request, final)
+        if self.preference.mode == prefer.PROXY:
+            return answers.forgotten(job)
+        if self.preference.mode == prefer.ASYNC:
             return answers.accepted(job)
         raise answers.wait_expired(job)
 
@@ -75,59 +94,20 @@ class InferView(APIView):
         try:
             return stack.enter_context(hub.place(job.id))
         except NoPlace:
-            if self.preference.respond_async:
+            if self.preference.mode == prefer.ASYNC:
                 return None
             raise Problem("no-place-to-wait", "All places for waiting are taken.") from None
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the headers that every answer of this endpoint carries, errors too."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        patch_vary_headers(response, ["Prefer"])
-        if self.job_id is not None:
-            response["X-Inference-Id"] = self.job_id
+        patch_vary_headers(response, ["Prefer", "Accept"])
+        if self.job is None:
+            # Refused: the client's own id, or one to talk about; there is no job under it.
+            sent = request_id.read_uuid(request.headers.get("X-Inference-Id", ""))
+            response["X-Inference-Id"] = str(sent or uuid4())
+        else:
+            response["X-Inference-Id"] = str(self.job.id)
             if self.preference.applied:
                 response["Preference-Applied"] = self.preference.applied
         return response
-
-
-def read_json_body(request: Request) -> bytes:
-    """Return the body of a request that says it is JSON. Raises Problem (415, 413)."""
-    media_type = (request.content_type or "").partition(";")[0].strip().lower()
-    if media_type not in JSON_TYPES:
-        raise Problem("unsupported-media-type", f"'{media_type}' isn't read here; send application/json.")
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding != "identity":
-        raise Problem("unsupported-media-type", f"Content-Encoding '{encoding}' isn't read here; send it uncompressed.")
-    if "chunked" in request.headers.get("Transfer-Encoding", "").lower():
-        return _read_chunked(request)
-    text = request.META.get("CONTENT_LENGTH") or "0"
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise Problem("malformed", "Content-Length isn't a number.")
-    length = int(text)
-    if length > settings.MAX_REQUEST_BYTES:
-        _drain(request, length)
-        raise Problem("too-large", f"{length:,} bytes; one request may have {settings.MAX_REQUEST_BYTES:,}.")
-    body: bytes = request._request.body
-    return body
-
-
-def _read_chunked(request: Request) -> bytes:
-    """Return a body of unknown length; Django reads none without a Content-Length."""
-    body: bytes = request.META["wsgi.input"].read(settings.MAX_REQUEST_BYTES + 1)
-    if len(body) > settings.MAX_REQUEST_BYTES:
-        raise Problem("too-large", f"One request may have {settings.MAX_REQUEST_BYTES:,} bytes.")
-    return body
-
-
-def _drain(request: Request, length: int) -> None:
-    """Read what a client is sending, within reason: many see a broken connection instead of an early answer."""
-    left = min(length, DRAIN_BYTES)
-    while left > 0 and (part := request.META["wsgi.input"].read(min(left, 65536))):
-        left -= len(part)
-
-
-def refuse_unbuilt_headers(request: Request) -> None:
-    """Raise Unavailable for a header that the contract knows and this version doesn't: ignoring it would mislead."""
-    for header in UNBUILT_HEADERS:
-        if header in request.headers:
-            raise Unavailable(f"The header {header} is not available yet, leave it out.")

@@ -18,6 +18,8 @@ HEADERS = {
     "X-Inference-Ttl": "ttl_seconds",
     "X-Inference-Ordering-Key": "ordering_key",
 }
+# Of the contract, and not built yet: passing over them would mislead.
+_UNBUILT = ("X-Inference-Webhook", "X-Inference-Sink")
 _NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 
 
@@ -52,8 +54,22 @@ def from_fields(data: Mapping[str, Any]) -> JobOptions:
     return options
 
 
+def compared(options: JobOptions) -> tuple[int, float | None, str]:
+    """Return what a repeat of the request must have in common with it, JSON-ready."""
+    ttl = options["ttl"]
+    return int(options["priority"]), None if ttl is None else ttl.total_seconds(), options["ordering_key"]
+
+
+def refuse_unbuilt(headers: Mapping[str, str]) -> None:
+    """Raise Unavailable for a header that the contract knows and this version doesn't."""
+    for header in _UNBUILT:
+        if header in headers:
+            raise Unavailable(f"The header {header} is not available yet, leave it out.")
+
+
 def refuse_headers(headers: Mapping[str, str]) -> None:
     """Raise Unavailable for a header where only the fields count: passing over it would mislead."""
+    refuse_unbuilt(headers)
     for header, field in HEADERS.items():
         if header in headers:
             raise Unavailable(f"The header {header} is not read on this path; send the field '{field}'.")

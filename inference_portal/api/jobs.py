@@ -1,80 +1,41 @@
-"""/api/jobs/: create, list, look at, cancel."""
+"""/api/jobs/: create one or many, list, look at."""
 
 from typing import Any
 from uuid import UUID
 
 import django_filters
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import DataError
 from django.http import HttpResponse
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
-from rest_framework import generics, pagination, serializers
+from rest_framework import generics
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference_portal.accounts.models import Role
-from inference_portal.api import answers, job_options, prefer, schemas
-from inference_portal.api.auth import caller_of, require_role
-from inference_portal.api.infer import read_json_body, refuse_unbuilt_headers
-from inference_portal.errors import Problem
-from inference_portal.jobs.models import Attempt, Job, JobQuerySet
-from inference_portal.jobs.services import job_accept, job_cancel, job_new
+from inference_portal.api import answers, job_options, request_id, schemas, submission
+from inference_portal.api.auth import caller_of
+from inference_portal.api.body import read_json_body
+from inference_portal.api.job_fields import JobDetailSerializer, JobSerializer
+from inference_portal.api.lists import NewestFirst, check_parameters
+from inference_portal.api.submission import Submission
+from inference_portal.errors import Problem, as_problem, problem_fields
+from inference_portal.jobs.models import Job, JobQuerySet
+from inference_portal.jobs.repeats import Identity
 from inference_portal.jobs.states import State
-from inference_portal.store import model_store
-from workers.formats import Decoded, Fault, Invalid, escape, json_body, json_instances, json_v2
-from workers.model_store import Release
+from workers.formats import Fault, Invalid, Malformed, escape, json_body
 from workers.schema import MAX_FAULTS
 
-FIELDS = {"model", "version", "inputs", "rows", *job_options.HEADERS.values()}
-UNBUILT_FIELDS = {"input_uri", "webhook", "sink", "idempotency_key", "labels"}
-
-
-class AttemptSerializer(serializers.ModelSerializer[Attempt]):
-    """One attempt: where, when and how it ended."""
-
-    class Meta:
-        model = Attempt
-        fields = ("number", "worker", "host", "device", "started_at", "finished_at", "code", "message")
-
-
-class JobSerializer(serializers.ModelSerializer[Job]):
-    """A job without its payload."""
-
-    team = serializers.CharField(source="team.name", read_only=True)
-    priority = serializers.CharField(source="get_priority_display", read_only=True)
-    error = serializers.SerializerMethodField()
-    status_path = serializers.CharField(read_only=True)
-    result_path = serializers.CharField(read_only=True)
-
-    class Meta:
-        model = Job
-        fields = (
-            "id", "team", "submitted_by", "model", "version", "state", "priority", "ordering_key", "attempt",
-            "failures", "isolated", "rows", "accepted_at", "queued_at", "expires_at", "started_at", "finished_at",
-            "purged_at", "worker", "host", "device", "error", "status_path", "result_path",
-        )  # fmt: skip
-
-    def get_error(self, job: Job) -> dict[str, str] | None:
-        """Return why it failed or is tried again."""
-        return answers.error(job)
-
-
-class JobDetailSerializer(JobSerializer):
-    """A job with its attempts."""
-
-    attempts = AttemptSerializer(many=True, source="all_attempts")
-
-    class Meta(JobSerializer.Meta):
-        fields = (*JobSerializer.Meta.fields, "attempts")  # type: ignore[assignment]
+# So many may be submitted in one call.
+MAX_BULK = 1_000
 
 
 class JobFilter(django_filters.FilterSet):
     """The list's filters."""
 
     state = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in State])
+    label = django_filters.CharFilter(method="labelled", strip=False)
     created_after = django_filters.IsoDateTimeFilter("accepted_at", "gte")
     created_before = django_filters.IsoDateTimeFilter("accepted_at", "lt")
 
@@ -82,14 +43,10 @@ class JobFilter(django_filters.FilterSet):
         model = Job
         fields = ("state", "model", "version")
 
-
-class JobPagination(pagination.CursorPagination):
-    """Newest first; a cursor stays right while jobs come in."""
-
-    ordering = "-accepted_at"
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 500
+    def labelled(self, jobs: JobQuerySet, name: str, label: str) -> JobQuerySet:
+        """Keep what carries the label."""
+        # A line feed would find the end of one label and the beginning of the next.
+        return jobs.labelled(label) if label.isprintable() else jobs.none()
 
 
 class JobListView(generics.ListAPIView[Job]):
@@ -97,16 +54,15 @@ class JobListView(generics.ListAPIView[Job]):
 
     queryset = Job.objects.none()
     serializer_class = JobSerializer
-    pagination_class = JobPagination
+    pagination_class = NewestFirst
+    newest_by = "accepted_at"
     filter_backends = [DjangoFilterBackend]
     filterset_class = JobFilter
 
     @extend_schema(**schemas.JOB_LIST)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List the team's jobs, newest first."""
-        known = {*JobFilter.base_filters, "cursor", "page_size"}
-        if unknown := sorted(request.query_params.keys() - known):
-            raise Problem("invalid-input", f"There is no filter '{unknown[0]}'; there are {', '.join(sorted(known))}.")
+        check_parameters(request.query_params, JobFilter.base_filters)
         try:
             return super().get(request, *args, **kwargs)
         except (ValueError, OverflowError, ValidationError, DataError) as error:
@@ -120,26 +76,11 @@ class JobListView(generics.ListAPIView[Job]):
     @extend_schema(**schemas.JOB_CREATE)
     def post(self, request: Request) -> HttpResponse:
         """Submit a job and return at once, as Prefer: respond-async does."""
-        prefer.parse(request.headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
-        refuse_unbuilt_headers(request)
-        job_options.refuse_headers(request.headers)
-        data = json_body.read_object(read_json_body(request))
-        if unbuilt := sorted(UNBUILT_FIELDS & data.keys()):
-            faults = tuple(Fault(f"/{name}", "not available yet, leave it out") for name in unbuilt)
-            raise Problem("not-available", f"Not available yet: {', '.join(unbuilt)}.", faults=faults)
-        if unknown := sorted(data.keys() - FIELDS):
-            raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
-        options = job_options.from_fields(data)
-        release = _release(data)
-        job = job_new(caller=caller_of(request), release=release, decoded=_decode(release, data), **options)
-        job_accept(job=job)
-        response = answers.accepted(job)
-        response["X-Inference-Id"] = str(job.id)
-        return response
+        return _submit(request, request_id.identity(request.headers, ""))
 
 
 class JobView(generics.RetrieveAPIView[Job]):
-    """GET one job with its attempts."""
+    """GET one job with its attempts, PUT submits it under the client's own id."""
 
     queryset = Job.objects.none()
     serializer_class = JobDetailSerializer
@@ -155,39 +96,54 @@ class JobView(generics.RetrieveAPIView[Job]):
         jobs = Job.objects.visible_to(caller_of(self.request)).without_payload()
         return jobs.select_related("team").prefetch_related("failed_attempts")
 
-
-class JobCancelView(APIView):
-    """POST cancels a job that is still open."""
-
-    # Whether the job exists for the caller comes first: another team's is 404 for everybody.
-    required_role = Role.VIEWER
-
-    @extend_schema(**schemas.JOB_CANCEL)
-    def post(self, request: Request, job_id: UUID) -> HttpResponse:
-        """Cancel; what a worker still computes for it is thrown away."""
-        job = Job.objects.visible_to(caller_of(request)).without_payload().filter(id=job_id).first()
-        if job is None:
-            raise Problem("not-found", f"There is no job '{job_id}'.")
-        require_role(caller_of(request), Role.SUBMITTER)
-        if not job_cancel(job_id=job.id):
-            job.refresh_from_db(fields=["state"])
-            raise Problem("conflict", f"The job is {job.state}, it can't be cancelled any more.")
-        job.refresh_from_db(fields=["state", "finished_at"])
-        return Response(JobSerializer(job).data, status=202)
+    @extend_schema(**schemas.JOB_PUT)
+    def put(self, request: Request, job_id: UUID) -> HttpResponse:
+        """Submit a job under this id; sent again, it is the same job."""
+        sent = request_id.identity(request.headers, "")
+        if sent.id not in (None, job_id):
+            raise Malformed(f"X-Inference-Id '{sent.id}' contradicts the path, which names '{job_id}'.")
+        return _submit(request, Identity("", job_id, sent.key))
 
 
-def _release(data: dict[str, Any]) -> Release:
-    model, version = data.get("model"), data.get("version")
-    if not isinstance(model, str):
-        raise Invalid(Fault("/model", "expected the name of a model"))
-    if version is not None and not isinstance(version, str):
-        raise Invalid(Fault("/version", 'expected text, such as "1"'))
-    return model_store().get(model, version)
+class JobBulkView(APIView):
+    """POST submits many jobs."""
+
+    @extend_schema(**schemas.JOB_BULK)
+    def post(self, request: Request) -> Response:
+        """Submit up to MAX_BULK jobs, each for itself: what is wrong with one doesn't stop the others."""
+        job_options.refuse_headers(request.headers)
+        data = json_body.read_object(read_json_body(request))
+        if unknown := sorted(data.keys() - {"jobs"}):
+            raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
+        items = data.get("jobs")
+        if not isinstance(items, list) or not 1 <= len(items) <= MAX_BULK:
+            raise Invalid(Fault("/jobs", f"expected a list of 1 to {MAX_BULK:,} jobs"))
+        caller = caller_of(request)
+        read: list[Submission | Exception] = []
+        for item in items:
+            try:
+                read.append(submission.read(item, caller))
+            except submission.REFUSALS as refusal:
+                read.append(refusal)
+        stored = iter(submission.store([each for each in read if isinstance(each, Submission)], caller))
+        done = [next(stored) if isinstance(each, Submission) else each for each in read]
+        return Response({"results": [_answer(request, each) for each in done]})
 
 
-def _decode(release: Release, data: dict[str, Any]) -> Decoded:
-    if ("inputs" in data) == ("rows" in data):
-        raise Invalid(Fault("", "expected either 'inputs' (V2 tensors) or 'rows'"))
-    if "inputs" in data:
-        return json_v2.decode(release, data, settings.MAX_REQUEST_ROWS)
-    return json_instances.decode(release, data["rows"], settings.MAX_REQUEST_ROWS, key="rows")
+def _submit(request: Request, name: Identity) -> HttpResponse:
+    job_options.refuse_headers(request.headers)
+    data = json_body.read_object(read_json_body(request))
+    caller = caller_of(request)
+    (job,) = submission.store([submission.read(data, caller, name)], caller)
+    if isinstance(job, BaseException):
+        raise job
+    response = answers.accepted(job)
+    response["X-Inference-Id"] = str(job.id)
+    return response
+
+
+def _answer(request: Request, done: Job | BaseException) -> dict[str, Any]:
+    """Return one job's part of the answer to many."""
+    if isinstance(done, Job):
+        return {"status": 202, **answers.paths(done)}
+    return problem_fields(request, as_problem(done))

@@ -3,8 +3,6 @@
 import re
 from dataclasses import dataclass
 
-from inference_portal.errors import Problem
-
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _QUOTED = r'"(?:[^"\\]|\\.)*+'
 # Possessive, so that no header makes them go back and try again. A comma inside quotes separates nothing, and quotes
@@ -13,14 +11,16 @@ _ELEMENT = re.compile(rf'(?:[^,"]|{_QUOTED}(?:"|\\?$))++')
 _PREFERENCE = re.compile(rf'\s*+({_WORD})\s*+(?:=\s*+({_WORD}|{_QUOTED}")?+\s*+)?+(?:;|$)')
 
 ASYNC = "respond-async"
-UNBUILT = ("respond-async-proxy", "respond-async-container")
+PROXY = "respond-async-proxy"
+CONTAINER = "respond-async-container"
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """What the client asked for: `respond_async`, and the seconds to wait at most (None: not said)."""
+    """What the client asked for: who answers it (one of the three above; "" waits on the connection), and the seconds
+    to wait at most (None: not said)."""
 
-    respond_async: bool = False
+    mode: str = ""
     wait: float | None = None
     applied: str = ""
 
@@ -28,18 +28,18 @@ class Preference:
 def parse(header: str | None, longest: float) -> Preference:
     """Read the header (several lines arrive joined by commas).
 
-    What isn't ours or can't be read is passed over, as RFC 7240 asks. Of several answers the first that is ours counts,
-    and a wait is cut to `longest` seconds. Raises Problem for an answer that isn't built.
+    What isn't ours or can't be read is passed over, as RFC 7240 asks. Of several modes the first counts, and a wait is
+    cut to `longest` seconds; fire and forget, and a relay to a container, leave nothing to wait for.
     """
-    chosen: str | None = None
+    mode = ""
     wait: float | None = None
     for match in filter(None, map(_PREFERENCE.match, _ELEMENT.findall(header or ""))):
         name, value = match[1].lower(), (match[2] or "").strip('"')
-        if name in (ASYNC, *UNBUILT) and chosen is None:
-            chosen = name
+        if name in (ASYNC, PROXY, CONTAINER):
+            mode = mode or name
         elif name == "wait" and wait is None and re.fullmatch(r"[0-9]{1,30}", value):
             wait = min(float(value), longest)
-    if chosen in UNBUILT:
-        raise Problem("not-available", f"Prefer: {chosen} is not available yet; use respond-async")
-    applied = ([ASYNC] if chosen else []) + ([] if wait is None else [f"wait={wait:g}"])
-    return Preference(chosen == ASYNC, wait, ", ".join(applied))
+    if mode in (PROXY, CONTAINER):
+        wait = None
+    applied = ([mode] if mode else []) + ([] if wait is None else [f"wait={wait:g}"])
+    return Preference(mode, wait, ", ".join(applied))

@@ -1,4 +1,4 @@
-"""GET /status/{model}/{id} and /result/{model}/{id}, and both with the id in X-Inference-Id."""
+"""Status and result of a job: GET /status/{model}/{id} and /result/{model}/{id}, and the same under /api/jobs/{id}/."""
 
 import re
 from contextlib import ExitStack, suppress
@@ -12,6 +12,8 @@ from rest_framework.views import APIView
 
 from inference_portal.api import answers, schemas
 from inference_portal.api.auth import caller_of
+from inference_portal.api.negotiation import ByTheView
+from inference_portal.api.request_id import read_uuid
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.waiting import NoPlace, hub
@@ -21,7 +23,7 @@ class StatusView(APIView):
     """How far a job is."""
 
     @extend_schema(**schemas.STATUS)
-    def get(self, request: Request, model: str, job_id: str | None = None) -> HttpResponse:
+    def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
         """Return the status, with ?wait=N once the job is final or N seconds are over."""
         job = find_job(request, model, job_id)
         response = JsonResponse(answers.status(job))
@@ -32,12 +34,14 @@ class StatusView(APIView):
 class ResultView(APIView):
     """What a job gave."""
 
+    content_negotiation_class = ByTheView
+
     @extend_schema(**schemas.RESULT)
-    def get(self, request: Request, model: str, job_id: str | None = None) -> HttpResponse:
+    def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
         """Return the result, 202 while the job is open, or the problem that ended it."""
         job = find_job(request, model, job_id)
         try:
-            response = answers.result(job) if job.is_final else answers.accepted(job)
+            response = answers.result(request, job) if job.is_final else answers.accepted(job)
         except Problem as problem:
             problem.headers["X-Inference-Id"] = str(job.id)
             raise
@@ -48,7 +52,7 @@ class ResultView(APIView):
 class StatusByHeaderView(StatusView):
     """How far the job is whose id is in X-Inference-Id."""
 
-    @extend_schema(operation_id="status_by_header", **schemas.STATUS)
+    @extend_schema(**schemas.STATUS_BY_HEADER)
     def get(self, request: Request, model: str) -> HttpResponse:  # type: ignore[override]
         """Return the status; see StatusView."""
         return super().get(request, model)
@@ -57,27 +61,46 @@ class StatusByHeaderView(StatusView):
 class ResultByHeaderView(ResultView):
     """What the job gave whose id is in X-Inference-Id."""
 
-    @extend_schema(operation_id="result_by_header", **schemas.RESULT)
+    @extend_schema(**schemas.RESULT_BY_HEADER)
     def get(self, request: Request, model: str) -> HttpResponse:  # type: ignore[override]
         """Return the result; see ResultView."""
         return super().get(request, model)
 
 
-def find_job(request: Request, model: str, path_id: str | None) -> Job:
+class JobStatusView(StatusView):
+    """How far a job is."""
+
+    @extend_schema(**schemas.JOB_STATUS)
+    def get(self, request: Request, job_id: UUID) -> HttpResponse:  # type: ignore[override]
+        """Return the status; see StatusView."""
+        return super().get(request, None, str(job_id))
+
+
+class JobResultView(ResultView):
+    """What a job gave."""
+
+    @extend_schema(**schemas.JOB_RESULT)
+    def get(self, request: Request, job_id: UUID) -> HttpResponse:  # type: ignore[override]
+        """Return the result; see ResultView."""
+        return super().get(request, None, str(job_id))
+
+
+def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
     """Return the job that path or header name, after at most ?wait=N seconds if it is open. Raises Problem."""
     job_id = _job_id(request, path_id)
     seconds = _wait(request)
+    caller = caller_of(request)
     with ExitStack() as stack:
         waiter = None
         if seconds > 0:
             # Without a free place it doesn't wait. Taken before the look, so that the end can't be missed.
             with suppress(NoPlace):
                 waiter = stack.enter_context(hub.place(job_id))
-        job = Job.objects.named(job_id, model, caller_of(request))
+        job = Job.objects.named(job_id, caller, model)
         if job is not None and not job.is_final and waiter is not None:
-            job = waiter.wait(seconds) or Job.objects.named(job_id, model, caller_of(request))
+            job = waiter.wait(seconds) or Job.objects.named(job_id, caller, model)
     if job is None:
-        raise Problem("not-found", f"There is no job '{job_id}' of the model '{model}'.")
+        raise Problem("not-found", f"There is no job '{job_id}'" + (f" of the model '{model}'." if model else "."))
     return job
 
 
@@ -85,19 +108,12 @@ def _job_id(request: Request, path_id: str | None) -> UUID:
     header = request.headers.get("X-Inference-Id")
     if path_id is None and header is None:
         raise Problem("malformed", "The id is missing: append it to the path, or send X-Inference-Id.")
-    wanted = _uuid(path_id or header or "")
-    if path_id is not None and header is not None and _uuid(header) != wanted:
+    wanted = read_uuid(path_id or header or "")
+    if path_id is not None and header is not None and read_uuid(header) != wanted:
         raise Problem("malformed", f"X-Inference-Id '{header}' contradicts the path, which names '{path_id}'.")
     if wanted is None:
         raise Problem("not-found", f"'{path_id or header}' is not the id of a job.")
     return wanted
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _wait(request: Request) -> float:

@@ -1,5 +1,8 @@
-"""The rest of the Open Inference Protocol: health and metadata."""
+"""The rest of the Open Inference Protocol: health, metadata, configuration, statistics, the list of models."""
 
+from typing import Any
+
+from django.conf import settings
 from django.db import connection
 from django.http import HttpResponse, JsonResponse
 from drf_spectacular.utils import extend_schema
@@ -7,11 +10,16 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from inference_portal.accounts.models import Role
 from inference_portal.api import schemas
+from inference_portal.api.body import read_json_body
 from inference_portal.errors import Problem
-from inference_portal.jobs.models import Worker
+from inference_portal.jobs.models import ModelStatistics, Worker
 from inference_portal.store import model_store
-from workers.formats import json_v2
+from workers.formats import Fault, Invalid, json_body, json_v2
+from workers.manifest import Manifest
+
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics"]
 
 
 class ServerView(APIView):
@@ -23,7 +31,7 @@ class ServerView(APIView):
     @extend_schema(**schemas.SERVER)
     def get(self, request: Request) -> HttpResponse:
         """Return the server's metadata."""
-        return JsonResponse({"name": "inference-portal", "version": "0.1.0", "extensions": []})
+        return JsonResponse({"name": "inference-portal", "version": "0.1.0", "extensions": EXTENSIONS})
 
 
 class LiveView(APIView):
@@ -57,12 +65,11 @@ class ReadyView(APIView):
 class ModelView(APIView):
     """GET /v2/models/{model}[/versions/{version}]."""
 
-    @extend_schema(**schemas.MODEL)
+    @extend_schema(**schemas.MODEL_METADATA)
     def get(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Return the model's metadata, from its manifest."""
         release = model_store().get(model, version)
-        versions = sorted(model_store().snapshot().releases.get(model, {}), key=int)
-        return JsonResponse(json_v2.metadata(release.manifest, [version] if version else versions))
+        return JsonResponse(json_v2.metadata(release.manifest, [version] if version else versions_of(model)))
 
 
 class ModelReadyView(APIView):
@@ -70,9 +77,108 @@ class ModelReadyView(APIView):
 
     @extend_schema(**schemas.MODEL_READY)
     def get(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
-        """Say whether a worker that can serve the model was heard lately."""
+        """Say whether a worker that can serve the model was heard lately, or its pool may scale from zero."""
         manifest = model_store().get(model, version).manifest
-        served = f"{manifest.model}:{manifest.version}"
-        if not any(served in serves for serves in Worker.objects.alive().values_list("serves", flat=True)):
+        if not ready([manifest]):
+            served = f"{manifest.model}:{manifest.version}"
             raise Problem("not-ready", f"No worker that serves {served} was heard lately; requests wait for one.")
         return JsonResponse({"name": model, "ready": True})
+
+
+class ModelConfigView(APIView):
+    """GET /v2/models/{model}[/versions/{version}]/config."""
+
+    @extend_schema(**schemas.MODEL_CONFIG)
+    def get(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
+        """Return the model's configuration, from its manifest."""
+        return JsonResponse(json_v2.configuration(model_store().get(model, version).manifest))
+
+
+class ModelStatsView(APIView):
+    """GET /v2/models/{model}[/versions/{version}]/stats."""
+
+    @extend_schema(**schemas.MODEL_STATS)
+    def get(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
+        """Return what each version has done, as counted with each result."""
+        release = model_store().get(model, version)
+        versions = [release.manifest.version] if version else versions_of(model)
+        sums = {each.version: each for each in ModelStatistics.objects.filter(model=model, version__in=versions)}
+        return JsonResponse(
+            {"model_stats": [_stats(sums.get(v) or ModelStatistics(model=model, version=v)) for v in versions]}
+        )
+
+
+class RepositoryIndexView(APIView):
+    """POST /v2/repository/index."""
+
+    # It changes nothing.
+    required_role = Role.VIEWER
+
+    @extend_schema(**schemas.REPOSITORY_INDEX)
+    def post(self, request: Request) -> HttpResponse:
+        """List all versions of all models; with {"ready": true} only those that can be served now."""
+        text = read_json_body(request)
+        only_ready = (json_body.read_object(text) if text else {}).get("ready", False)
+        if not isinstance(only_ready, bool):
+            raise Invalid(Fault("/ready", "expected true or false"))
+        manifests = [
+            model_store().get(model, version).manifest
+            for model in sorted(model_store().snapshot().releases)
+            for version in versions_of(model)
+        ]
+        able = ready(manifests)
+        return JsonResponse(
+            [
+                {
+                    "name": manifest.model,
+                    "version": manifest.version,
+                    "state": "READY" if manifest in able else "UNAVAILABLE",
+                    "reason": "" if manifest in able else "no worker that serves it was heard lately",
+                }
+                for manifest in manifests
+                if manifest in able or not only_ready
+            ],
+            safe=False,
+        )
+
+
+def versions_of(model: str) -> list[str]:
+    """Return a model's versions in their order."""
+    return sorted(model_store().snapshot().releases.get(model, {}), key=int)
+
+
+def ready(manifests: list[Manifest]) -> list[Manifest]:
+    """Keep those that a living worker serves, and those whose pool may scale from zero."""
+    served = {name for serves in Worker.objects.alive().values_list("serves", flat=True) for name in serves}
+    return [
+        manifest
+        for manifest in manifests
+        if f"{manifest.model}:{manifest.version}" in served or manifest.pool in settings.SCALE_FROM_ZERO
+    ]
+
+
+def _stats(sums: ModelStatistics) -> dict[str, Any]:
+    """Return the sums as the protocol's statistics extension has them: counts, and nanoseconds added up."""
+
+    def part(count: int, microseconds: int) -> dict[str, int]:
+        return {"count": count, "ns": microseconds * 1_000}
+
+    return {
+        "name": sums.model,
+        "version": sums.version,
+        "last_inference": 0 if sums.last_at is None else int(sums.last_at.timestamp() * 1_000),
+        "inference_count": sums.rows,
+        "execution_count": sums.executions,
+        "inference_stats": {
+            "success": part(sums.succeeded, sums.total_us),
+            "fail": part(sums.failed, sums.failed_us),
+            "queue": part(sums.succeeded, sums.queue_us),
+            # A worker measures a run as a whole.
+            "compute_input": part(sums.succeeded, 0),
+            "compute_infer": part(sums.succeeded, sums.run_us),
+            "compute_output": part(sums.succeeded, 0),
+            "cache_hit": part(0, 0),
+            "cache_miss": part(0, 0),
+        },
+        "batch_stats": [],
+    }

@@ -28,6 +28,7 @@ from inference_portal.console.times import moment_text
 from inference_portal.jobs import dead_letters
 from inference_portal.jobs.dead_letters import UnknownDeadLetter
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.rerun import NotWaiting
 from inference_portal.jobs.states import Event, sources
 from workers.formats import Invalid, Malformed, TooLarge
 
@@ -96,7 +97,7 @@ class DeadLetterAdmin(DiscardAdmin, JobList):
                 )
             except (Invalid, Malformed, TooLarge) as refusal:
                 form.add_refusal(refusal)
-            except dead_letters.NotWaiting as refusal:
+            except NotWaiting as refusal:
                 messages.warning(request, str(refusal))
                 return redirect("admin:jobs_job_change", job_id)
             else:

@@ -11,6 +11,7 @@ from inference_portal.console.tables import input_table, output_table
 from inference_portal.console.times import duration_text, moment_text
 from inference_portal.errors import JOB_PROBLEMS, PROBLEMS
 from inference_portal.jobs.models import Job, Worker
+from inference_portal.jobs.rerun import can_be_rerun
 from inference_portal.jobs.states import State
 from inference_portal.jobs.stored_input import job_release
 
@@ -49,6 +50,7 @@ def context(job: Job, caller: Caller) -> dict[str, Any]:
         "is_dead_letter": is_operator and job.state == State.DEAD_LETTERED,
         "audit": audit_rows(job.id) if is_operator else [],
         "may_cancel": not job.is_final and caller.role.allows(Role.SUBMITTER),
+        "may_rerun": can_be_rerun(job) and caller.role.allows(Role.SUBMITTER),
         "status_path": job.status_path,
         "result_path": job.result_path,
     }
@@ -57,6 +59,8 @@ def context(job: Job, caller: Caller) -> dict[str, Any]:
 def trouble(job: Job) -> Trouble | None:
     """Return why there is no result (any more); None while the job is open and when it has one."""
     match job.state:
+        case State.SUCCEEDED if not job.keeps_result:
+            slug = "result-not-kept"
         case State.SUCCEEDED if job.purged_at is not None:
             slug = "result-purged"
         case State.CANCELLED:
@@ -81,6 +85,10 @@ def facts(job: Job, caller: Caller) -> list[tuple[str, str]]:
         ("Attempt", str(job.attempt)),
         ("Tried alone", "yes" if job.isolated else "no"),
         ("Submitted by", job.submitted_by),
+        ("Labels", ", ".join(job.label_list) or "–"),
+        ("Idempotency key", job.idempotency_key or "–"),
+        ("Priority", job.get_priority_display()),
+        ("Ordering key", job.ordering_key or "–"),
         ("Accepted (UTC)", moment_text(job.accepted_at)),
         ("Started (UTC)", moment_text(job.started_at)),
         ("Finished (UTC)", moment_text(job.finished_at)),
@@ -89,6 +97,7 @@ def facts(job: Job, caller: Caller) -> list[tuple[str, str]]:
         ("Worker", job.worker or "–"),
         ("Host", job.host or "–"),
         ("Device", job.device or "–"),
+        ("Libraries", job.libraries or "–"),
         ("Model file", f"sha256 {job.sha256[:12]}"),
     ]
     return [("Team", job.team.name), *known] if caller.sees_all_teams else known

@@ -1,4 +1,4 @@
-"""Jobs: the list, a job's page, and the button that cancels it."""
+"""Jobs: the list, a job's page, and the buttons that cancel it or run it again."""
 
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,10 @@ from inference_portal.console.page import page
 from inference_portal.console.state_labels import STATE_COLOURS, state_text
 from inference_portal.console.times import duration_text, moment_text
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.quota import Full
+from inference_portal.jobs.rerun import NotWaiting, rerun
 from inference_portal.jobs.services import job_cancel
+from workers.formats import Invalid
 
 
 class JobAdmin(JobList):
@@ -60,7 +63,8 @@ class JobAdmin(JobList):
     def get_urls(self) -> list[URLPattern]:
         """Return the routes."""
         cancel = path("<uuid:job_id>/cancel/", self.admin_site.admin_view(self.cancel_view), name="jobs_job_cancel")
-        return [cancel, *super().get_urls()]
+        rerun = path("<uuid:job_id>/rerun/", self.admin_site.admin_view(self.rerun_view), name="jobs_job_rerun")
+        return [cancel, rerun, *super().get_urls()]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -71,6 +75,22 @@ class JobAdmin(JobList):
         if job is None:
             return self._unknown(request, object_id)
         return page(request, "console/job.html", f"Job {str(job.id)[:8]}", **job_page.context(job, caller))
+
+    def rerun_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
+        """Run a job again that ended without a result."""
+        caller = require(request, Role.SUBMITTER)
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        job = Job.objects.visible_to(caller).defer("result").filter(id=job_id).first()
+        if job is None:
+            return self._unknown(request, str(job_id))
+        try:
+            rerun(job=job, caller=caller)
+        except (NotWaiting, Full, Invalid) as refusal:
+            messages.warning(request, str(refusal))
+        else:
+            messages.success(request, "The job is in the queue again.")
+        return redirect("admin:jobs_job_change", job_id)
 
     def cancel_view(self, request: HttpRequest, job_id: UUID) -> HttpResponse:
         """Cancel an open job."""

@@ -10,6 +10,7 @@ from inference_portal.console.model_page import releases
 from inference_portal.console.page import page
 from inference_portal.console.prediction_form import PredictionForm, example
 from inference_portal.jobs.quota import Full
+from inference_portal.jobs.repeats import Identity
 from inference_portal.jobs.services import job_accept, job_new
 from inference_portal.store import model_store
 from workers.model_store import UnknownModel
@@ -39,7 +40,7 @@ def predict(request: HttpRequest, model: str, version: str) -> HttpResponse:
     initial = sample if "example" in request.GET else None
     form = PredictionForm(release, request.POST if request.method == "POST" else None, initial)
     if form.is_valid() and form.decoded is not None:
-        job = job_new(caller=caller, release=release, decoded=form.decoded)
+        job = job_new(caller=caller, release=release, decoded=form.decoded, identity=Identity(""))
         try:
             job_accept(job=job)
         except Full as full:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import orjson
 from django import forms
 from django.conf import settings
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
-from inference_portal.console.tables import number_text
+from inference_portal.console.tables import cell_text
 from workers.formats import Decoded, Invalid, escape, json_instances
 from workers.manifest import Column
 from workers.model_store import Release
@@ -21,11 +22,12 @@ class PredictionForm(forms.Form):
         self.release = release
         self.decoded: Decoded | None = None
         for i, column in enumerate(release.manifest.columns):
-            self.fields[_field(i)] = _number(column)
+            self.fields[_field(i)] = _choice(column) if column.type == "category" else _number(column)
 
     def clean(self) -> dict[str, Any]:
         """Decode the row as the API would; what is wrong is said at its field."""
-        values = self.cleaned_data
+        # Nothing chosen means missing.
+        values = {name: None if value == "" else value for name, value in self.cleaned_data.items()}
         names = self.release.schema.names
         record = {name: values.get(_field(i)) for i, name in enumerate(names)}
         try:
@@ -37,7 +39,7 @@ class PredictionForm(forms.Form):
                 if _field(i) not in self.errors:
                     reason = fault.detail.removeprefix(f"row 0, column '{names[i]}': ")
                     self.add_error(_field(i), reason[:1].upper() + reason[1:])
-        return values
+        return self.cleaned_data
 
 
 def example(release: Release) -> dict[str, str] | None:
@@ -46,13 +48,25 @@ def example(release: Release) -> dict[str, str] | None:
         return None
     try:
         row = orjson.loads((release.folder / release.manifest.golden).read_bytes())["inputs"][0]
-        return {_field(i): "" if value is None else number_text(value) for i, value in enumerate(row)}
+        cells = release.schema.cells(np.array(row, dtype=np.float32))
+        return {_field(i): "" if row[i] is None else cell_text(value) for i, value in enumerate(cells)}
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
 def _field(i: int) -> str:
     return f"column_{i}"
+
+
+def _choice(column: Column) -> forms.ChoiceField:
+    choices = [(text, text) for text in column.categories]
+    return forms.ChoiceField(
+        label=column.name,
+        required=not column.missing,
+        choices=[("", "(missing)" if column.missing else "Choose"), *choices],
+        widget=UnfoldAdminSelectWidget(),
+        error_messages={"required": "A value is required."},
+    )
 
 
 def _number(column: Column) -> forms.FloatField:

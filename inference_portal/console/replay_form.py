@@ -7,8 +7,8 @@ from django import forms
 from django.conf import settings
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
-from inference_portal.jobs.dead_letters import Read
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.rerun import Read
 from inference_portal.jobs.stored_input import StoredInput, stored_input
 from inference_portal.store import model_store
 from workers.formats import Invalid, Malformed, TooLarge, json_instances

@@ -38,10 +38,15 @@ def input_table(job: Job) -> Table | None:
     names = kept.names or tuple(f"column {i}" for i in range(columns))
     return Table(
         headers=list(names[:MAX_COLUMNS]),
-        rows=[[number_text(value) for value in row[:MAX_COLUMNS]] for row in kept.matrix[:MAX_ROWS]],
+        rows=[[cell_text(value) for value in kept.cells(row)[:MAX_COLUMNS]] for row in kept.matrix[:MAX_ROWS]],
         more_rows=max(0, job.rows - MAX_ROWS),
         more_columns=max(0, columns - MAX_COLUMNS),
     )
+
+
+def cell_text(value: Any) -> str:
+    """Return a number or a category for people."""
+    return value if isinstance(value, str) else number_text(value)
 
 
 def output_table(job: Job, release: Release | None) -> Table:

@@ -1,7 +1,8 @@
 """Claims: due jobs taken by one dispatcher, as bundles of one release, until they are sent or put back."""
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -96,24 +97,31 @@ def pack(lane: Lane, due: list[Turn], room: int, most_rows: int) -> list[Claim]:
     return [Claim(uuid4(), lane, *release, jobs=tuple(items)) for release, items in bundles]
 
 
-def mark_sent(claimed: Claim) -> None:
-    """Note that the broker has confirmed the bundle; from now on its jobs have the time that their model may take."""
+def mark_sent(*claims: Claim) -> None:
+    """Note that the broker has the bundles; from now on their jobs have the time that their models may take."""
     now = timezone.now()
-    _still_claimed(claimed, sent_at=now, lease_until=now + sent_lease(*claimed.lane))
+    by_lane: dict[Lane, list[Claim]] = defaultdict(list)
+    for claimed in claims:
+        by_lane[claimed.lane].append(claimed)
+    for lane, sent in by_lane.items():
+        _still_claimed(sent, sent_at=now, lease_until=now + sent_lease(*lane))
 
 
-def release_claim(claimed: Claim) -> None:
+def release_claim(*claims: Claim) -> None:
     """Put unsent jobs back, due at once."""
-    _still_claimed(claimed, lease_until=None, bundle=None)
+    if claims:
+        _still_claimed(claims, lease_until=None, bundle=None)
 
 
-def _still_claimed(claimed: Claim, **fields: Any) -> None:
-    """Update those of the bundle's jobs for which nothing came back yet; a result may be quicker than the dispatcher.
+def _still_claimed(claims: Sequence[Claim], **fields: Any) -> None:
+    """Update those of the bundles' jobs for which nothing came back yet; a result may be quicker than the dispatcher.
 
     It locks rows in another order, so a row that it holds now is passed over: it has left the claim.
     """
+    ids = [job_id for claimed in claims for job_id in claimed.ids]
+    bundles = [claimed.bundle for claimed in claims]
     with transaction.atomic():
         waiting = Job.objects.filter(
-            id__in=claimed.ids, bundle=claimed.bundle, state__in=IN_FLIGHT, lease_until__isnull=False, sent_at=None
+            id__in=ids, bundle__in=bundles, state__in=IN_FLIGHT, lease_until__isnull=False, sent_at=None
         )
         Job.objects.filter(id__in=waiting.not_locked().values("id")).update(**fields)

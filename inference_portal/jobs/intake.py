@@ -11,8 +11,9 @@ from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.pool import give_back
 
-# What one INSERT may carry at the most, if it's more than one job.
+# What one INSERT may carry at the most, if it's more than one job: PostgreSQL takes 65,535 parameters.
 GROUP_BYTES = 16 * 1024 * 1024
+GROUP_JOBS = 1_000
 
 
 class _Entry:
@@ -36,19 +37,27 @@ class Intake:
 
     def add(self, job: Job) -> None:
         """Insert the job; returns once it is committed. Raises what the database raised for this job."""
-        entry = _Entry(job)
+        (error,) = self.add_all([job])
+        if error is not None:
+            raise error
+
+    def add_all(self, jobs: list[Job]) -> list[BaseException | None]:
+        """Insert jobs that stand each for itself; returns once all is committed, with what was raised for each."""
+        entries = [_Entry(job) for job in jobs]
         with self._lock:
-            self._waiting.append(entry)
+            self._waiting += entries
             leads = not self._led
             self._led = True
         if not leads:
             # The leader needs a connection, and all of them could be held by those who wait for it.
             give_back()
-            entry.woken.wait()
-        if not entry.done:
-            self._lead()
-        if entry.error is not None:
-            raise entry.error
+        for entry in entries:
+            if not leads:
+                entry.woken.wait()
+            if not entry.done:
+                # Whoever has led has made the first that was left over the next leader.
+                self._lead()
+        return [entry.error for entry in entries]
 
     def _lead(self) -> None:
         with self._lock:
@@ -73,7 +82,7 @@ def _take(waiting: list[_Entry]) -> list[_Entry]:
     size = 0
     for count, entry in enumerate(waiting):
         size += len(entry.job.input)
-        if size > GROUP_BYTES:
+        if size > GROUP_BYTES or count == GROUP_JOBS:
             return waiting[: max(1, count)]
     return waiting
 

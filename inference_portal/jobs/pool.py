@@ -14,6 +14,16 @@ def give_back() -> None:
         connection.close()
 
 
+def let_go() -> None:
+    """Give up this thread's connection before a long wait, whatever kind it is.
+
+    One to SQLite is two open files and its cache: 500 waiters that kept theirs had 1,011 files open. Opening it again
+    costs 0.6 ms, which is why `give_back` keeps it.
+    """
+    if not connection.in_atomic_block:
+        connection.close()
+
+
 def replace_broken() -> None:
     """After a database error, look at the pool's other connections and replace those that are dead too.
 

@@ -77,25 +77,29 @@ class OpenJobs:
         self._rate = 0.0
         self._rate_at = NEVER
 
-    def add(self) -> None:
-        """Count one more job, before it is stored; `settle` must follow. Raises Full."""
+    def add(self, wanted: int = 1) -> int:
+        """Count up to `wanted` more jobs before they are stored; `settle` must follow.
+
+        Returns for how many of them there is a place. Raises Full when there is none.
+        """
         arrived = time.monotonic()
         for _ in range(LOOKS):
             with self._lock:
                 sample, counted = self._sample, self._sample.open + self._since
                 if counted < sample.limit and sample.begun > arrived - SAMPLE_SECONDS:
-                    self._since += 1
-                    self._pending += 1
-                    return
+                    granted = min(wanted, sample.limit - counted)
+                    self._since += granted
+                    self._pending += granted
+                    return granted
             if sample.open >= sample.limit and sample.begun >= arrived:
                 break
             self._ask(sample)
         raise self._full(sample.limit, counted)
 
-    def settle(self) -> None:
+    def settle(self, granted: int = 1) -> None:
         """Note that the insert is over: from now on the database knows about it, however it ended."""
         with self._lock:
-            self._pending -= 1
+            self._pending -= granted
 
     def _ask(self, seen: Sample) -> None:
         """Take another sample than the one that was seen, unless somebody else has done so."""
@@ -158,18 +162,18 @@ class Quota:
         self._teams: dict[int, OpenJobs] = {}
 
     @contextmanager
-    def place(self, team_id: int) -> Iterator[None]:
-        """Hold a place for a job while it is stored. Raises Full."""
+    def places(self, team_id: int, wanted: int = 1) -> Iterator[int]:
+        """Hold places for up to `wanted` jobs while they are stored, and say for how many. Raises Full for none."""
         team = self._teams.get(team_id) or self._teams.setdefault(team_id, OpenJobs(team_id))
-        team.add()
+        of_team = team.add(wanted)
         try:
-            self._all.add()
+            of_all = self._all.add(of_team)
             try:
-                yield
+                yield of_all
             finally:
-                self._all.settle()
+                self._all.settle(of_all)
         finally:
-            team.settle()
+            team.settle(of_team)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from inference_portal.jobs.models import Attempt, Job, Worker
 from inference_portal.jobs.retry import decide
 from inference_portal.jobs.services import NOT_SENT, announce_final, job_transition
 from inference_portal.jobs.states import IN_FLIGHT, Event, sources, target
+from inference_portal.jobs.statistics import Ended, count
 from inference_portal.store import model_store
 from workers.contract import BundleResult, Failure, Heartbeat, Outcome, Run, Started
 from workers.manifest import Policy
@@ -38,15 +39,18 @@ def record_result(result: BundleResult) -> int:
     outcomes = sorted(result.outcomes, key=lambda outcome: outcome.id)
     with transaction.atomic():
         successes = [o for o in outcomes if o.outputs is not None]
-        ended = _succeed(result.run, successes) if successes else []
-        changed = len(ended)
-        for outcome in outcomes:
-            if outcome.failure is not None:
-                changed += record_failure(UUID(outcome.id), outcome.attempt, outcome.failure, result.run)
-        announce_final(ended)
+        succeeded = _succeed(result.run, successes) if successes else []
+        moved = [
+            UUID(outcome.id)
+            for outcome in outcomes
+            if outcome.failure is not None
+            and record_failure(UUID(outcome.id), outcome.attempt, outcome.failure, result.run)
+        ]
+        announce_final([job.id for job in succeeded])
         # The bundle has left the queue: there is room for another one.
         changes.notify(changes.DISPATCH)
-    return changed
+        count(succeeded, _failed(moved), _time(result.run.started), _finished(result.run))
+    return len(succeeded) + len(moved)
 
 
 def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None) -> bool:
@@ -153,8 +157,8 @@ def release_policy(model: str, version: str) -> Policy:
         return Policy()
 
 
-def _succeed(run: Run, outcomes: list[Outcome]) -> list[UUID]:
-    """One UPDATE for a bundle (12 µs a job in groups of 100, 230 alone). Returns the ids of the jobs that it ended."""
+def _succeed(run: Run, outcomes: list[Outcome]) -> list[Ended]:
+    """One UPDATE for a bundle (12 µs a job in groups of 100, 230 alone). Returns the jobs that it ended."""
     row = "(%s::uuid, %s::smallint, %s::bytea)" if connection.vendor == "postgresql" else "(%s, %s, %s)"
     states = sorted(sources(Event.SUCCEED))
     state_list = ", ".join(["%s"] * len(states))
@@ -163,21 +167,35 @@ def _succeed(run: Run, outcomes: list[Outcome]) -> list[UUID]:
         job_id = Job._meta.pk.get_db_prep_value(UUID(outcome.id), connection)
         values += [job_id, outcome.attempt, (outcome.outputs or "").encode()]
     # Identifiers are constants; every value is a parameter.
+    empty = "''::bytea" if connection.vendor == "postgresql" else "x''"
     sql = f"""
         WITH v(id, attempt, result) AS (VALUES {", ".join([row] * len(outcomes))})
-        UPDATE jobs_job SET state = %s, result = v.result, started_at = %s, finished_at = %s, lease_until = NULL,
-               worker = %s, host = %s, device = %s, error_code = '', error_message = ''
+        UPDATE jobs_job SET state = %s, started_at = %s, finished_at = %s, lease_until = NULL,
+               result = CASE WHEN keeps_result THEN v.result END,
+               input = CASE WHEN keeps_result THEN input ELSE {empty} END,
+               worker = %s, host = %s, device = %s, libraries = %s, error_code = '', error_message = ''
         FROM v
         WHERE jobs_job.id = v.id AND jobs_job.attempt = v.attempt AND jobs_job.state IN ({state_list})
-        RETURNING jobs_job.id
+        RETURNING {", ".join(f"jobs_job.{name}" for name in Ended._fields)}
     """  # noqa: S608
-    finished = _time(run.finished) if run.finished is not None else timezone.now()
-    times = [connection.ops.adapt_datetimefield_value(moment) for moment in (_time(run.started), finished)]
-    values += [target(Event.SUCCEED), *times, run.worker, run.host, run.device, *states]
+    moments = (_time(run.started), _finished(run))
+    times = [connection.ops.adapt_datetimefield_value(moment) for moment in moments]
+    values += [target(Event.SUCCEED), *times, run.worker, run.host, run.device, storable(run.libraries), *states]
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
-        rows = cursor.fetchall()
-    return [UUID(str(job_id)) for (job_id,) in rows]
+        ended = cursor.fetchall()
+    return [
+        Ended(UUID(str(job_id)), model, version, rows, _moment(queued_at))
+        for job_id, model, version, rows, queued_at in ended
+    ]
+
+
+def _failed(job_ids: list[UUID]) -> list[Ended]:
+    """Return those of the jobs that don't go on."""
+    if not job_ids:
+        return []
+    over = Job.objects.filter(id__in=job_ids, finished_at__isnull=False)
+    return [Ended(*values) for values in over.values_list(*Ended._fields)]
 
 
 def storable(text: str) -> str:
@@ -187,3 +205,13 @@ def storable(text: str) -> str:
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def _finished(run: Run) -> datetime:
+    return timezone.now() if run.finished is None else _time(run.finished)
+
+
+def _moment(value: datetime | str) -> datetime:
+    """Return what the database gave for a time: SQLite gives a text, or a time without its zone."""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,17 +1,20 @@
 """What can be done to a job from outside, and the guarded change of state that all share."""
 
+import hashlib
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.jobs import changes
 from inference_portal.jobs.intake import intake
 from inference_portal.jobs.models import Job, Priority
-from inference_portal.jobs.quota import quota
+from inference_portal.jobs.quota import Full, quota
+from inference_portal.jobs.repeats import AlreadyAccepted, Identity
 from inference_portal.jobs.states import FINAL, Event, sources, target
 from workers.failpoints import failpoint
 from workers.formats import Decoded, TooLarge
@@ -38,9 +41,12 @@ def job_new(
     caller: Caller,
     release: Release,
     decoded: Decoded,
+    identity: Identity,
     priority: Priority = Priority.NORMAL,
     ttl: timedelta | None = None,
     ordering_key: str = "",
+    labels: tuple[str, ...] = (),
+    keeps_result: bool = True,
 ) -> Job:
     """Return a job that isn't stored yet, so that one can begin to wait for its id before it exists."""
     manifest = release.manifest
@@ -48,7 +54,11 @@ def job_new(
         most = MAX_INPUT_BYTES // decoded.matrix.itemsize
         raise TooLarge(f"{decoded.matrix.size:,} values; one request may have {most:,} (rows times columns)")
     now = timezone.now()
+    data = decoded.matrix.tobytes()
     return Job(
+        id=identity.id or uuid4(),
+        idempotency_key=identity.key,
+        fingerprint=identity.fingerprint,
         team_id=caller.team_id,
         submitted_by=caller.name,
         model=manifest.model,
@@ -56,20 +66,48 @@ def job_new(
         sha256=manifest.artifact.sha256,
         pool=manifest.pool,
         rows=len(decoded.matrix),
-        input=decoded.matrix.tobytes(),
-        reply={"format": decoded.format, "id": decoded.id, "outputs": decoded.outputs},
+        input=data,
+        input_sha256=hashlib.sha256(data).hexdigest(),
+        reply=decoded.reply,
         priority=priority,
         ordering_key=ordering_key,
+        labels="".join(["\n", *(f"{label}\n" for label in labels)]) if labels else "",
+        keeps_result=keeps_result,
         accepted_at=now,
         expires_at=None if ttl is None else now + ttl,
     )
 
 
 def job_accept(*, job: Job) -> None:
-    """Store the job; once this returns it is accepted and can't be lost. Raises Full when too many are open."""
-    with quota.place(job.team_id):
-        intake.add(job)
+    """Store the job; once this returns it is accepted and can't be lost.
+
+    Raises Full when too many are open, AlreadyAccepted when its id or key is taken.
+    """
+    (error,) = jobs_accept(jobs=[job])
+    if error is not None:
+        raise error
+
+
+def jobs_accept(*, jobs: list[Job]) -> list[BaseException | None]:
+    """Store jobs of one team, each for itself; returns, for each, what `job_accept` would raise."""
+    errors: list[BaseException | None] = []
+    while left := jobs[len(errors) :]:
+        try:
+            with quota.places(left[0].team_id, len(left)) as granted:
+                errors += [_told(*stored) for stored in zip(left, intake.add_all(left[:granted]), strict=False)]
+        except Full as full:
+            errors += [full] * len(left)
     failpoint("portal.after_commit")
+    return errors
+
+
+def _told(job: Job, error: BaseException | None) -> BaseException | None:
+    """Return what the database's refusal means."""
+    if isinstance(error, IntegrityError):
+        same_key = Q(team_id=job.team_id, idempotency_key=job.idempotency_key) if job.idempotency_key else Q()
+        if Job.objects.filter(Q(id=job.id) | same_key).exists():
+            return AlreadyAccepted(str(job.id))
+    return error
 
 
 def job_cancel(*, job_id: UUID) -> bool:

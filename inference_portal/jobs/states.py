@@ -32,6 +32,7 @@ class Event(StrEnum):
     CANCEL = "cancel"
     EXPIRE = "expire"
     REPLAY = "replay"
+    RERUN = "rerun"
 
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.DEAD_LETTERED, State.CANCELLED, State.EXPIRED})
@@ -57,6 +58,8 @@ TRANSITIONS: dict[Event, tuple[frozenset[State], State]] = {
     Event.EXPIRE: (OPEN - {State.RUNNING}, State.EXPIRED),
     # An operator has looked at a dead letter and tries it again.
     Event.REPLAY: (frozenset({State.DEAD_LETTERED}), State.QUEUED),
+    # Its team wants it after all.
+    Event.RERUN: (FINAL - {State.SUCCEEDED}, State.QUEUED),
 }
 
 

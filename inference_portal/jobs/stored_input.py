@@ -9,35 +9,45 @@ from inference_portal.jobs.models import Job
 from inference_portal.store import model_store
 from workers.formats import Matrix
 from workers.model_store import Release, UnknownModel
+from workers.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
 class StoredInput:
-    """The matrix (rows x columns, NaN is missing) and its columns' names; None when nobody knows them any more."""
+    """The matrix (rows x columns, NaN is missing) and its signature; None when nobody knows it any more."""
 
     matrix: Matrix
-    names: tuple[str, ...] | None
+    schema: Schema | None
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Return the columns' names, None while they are unknown."""
+        return None if self.schema is None else self.schema.names
 
     @property
     def rows(self) -> list[Any]:
         """Return the rows as `rows` of a request takes them: by column name, or as lists while the names are unknown.
 
-        The values are NumPy's float32, which orjson writes as the shortest text that is the same float32, and NaN as
-        null.
+        Categories are text. Numbers are NumPy's float32, which orjson writes as the shortest text that is the same
+        float32, and NaN as null.
         """
-        if self.names is None:
+        if self.schema is None:
             return list(self.matrix)
-        return [dict(zip(self.names, row, strict=True)) for row in self.matrix]
+        return [dict(zip(self.schema.names, self.cells(row), strict=True)) for row in self.matrix]
+
+    def cells(self, row: Any) -> list[Any]:
+        """Return one row of the matrix with the categories as text, as far as they are known."""
+        return list(row) if self.schema is None else self.schema.cells(row)
 
 
 def stored_input(job: Job) -> StoredInput | None:
-    """Return the job's input; None when retention has removed it."""
-    if job.purged_at is not None:
+    """Return the job's input; None when retention has removed it, or when it was fire and forget and has succeeded."""
+    if not job.input:
         return None
     matrix = np.frombuffer(bytes(job.input), dtype="<f4").reshape(job.rows, -1)
     release = job_release(job)
-    names = None if release is None else release.schema.names
-    return StoredInput(matrix, names if names is not None and len(names) == matrix.shape[1] else None)
+    schema = None if release is None else release.schema
+    return StoredInput(matrix, schema if schema is not None and len(schema.names) == matrix.shape[1] else None)
 
 
 def job_release(job: Job) -> Release | None:

@@ -15,12 +15,14 @@ from django.db import connection
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
-from inference_portal.jobs.pool import give_back
+from inference_portal.jobs.pool import give_back, let_go
 
 logger = logging.getLogger(__name__)
 
 # A notification can be lost with its connection; the hub then looks by itself.
 LOOK_AGAIN_SECONDS = 2.0
+# Who waits no longer than this may keep a connection to SQLite.
+SHORTLY = 0.1
 
 
 class NoPlace(RuntimeError):
@@ -37,7 +39,9 @@ class Waiter:
     def wait(self, seconds: float) -> Job | None:
         """Return the job once it is final, or None when `seconds` are over. Holds no database connection."""
         give_back()
-        self._ended.wait(max(0.0, seconds))
+        if not self._ended.wait(min(max(0.0, seconds), SHORTLY)):
+            let_go()
+            self._ended.wait(max(0.0, seconds - SHORTLY))
         return self._job
 
     def end(self, job: Job) -> None:

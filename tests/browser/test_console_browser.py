@@ -78,6 +78,27 @@ def test_a_person_predicts_and_finds_the_job_again(page: Page, embedded_stack: A
     assert troubles == []
 
 
+def test_a_person_who_guesses_is_locked_out_until_an_operator_unlocks(page: Page, embedded_stack: Any) -> None:
+    page.goto(embedded_stack.url)
+    for _ in range(4):
+        guess(page, embedded_stack.user, "wrong")
+        expect(page.get_by_role("alert")).to_have_text(re.compile("Username or password is wrong."))
+    guess(page, embedded_stack.user, "wrong")
+    for password in (embedded_stack.password, "wrong"):
+        expect(page.get_by_role("alert")).to_have_text(re.compile("Try again in 15 minutes: .* An operator can"))
+        guess(page, embedded_stack.user, password)
+    embedded_stack.manage("access", "unlock", embedded_stack.user)
+    assert watch(page, embedded_stack) == []
+
+
+def guess(page: Page, user: str, password: str) -> None:
+    """Send the login form, and wait for its answer."""
+    page.get_by_label("Username").fill(user)
+    page.get_by_label("Password").fill(password)
+    with page.expect_navigation():
+        page.get_by_role("button", name="Log in").click()
+
+
 GIVE_UP = """
 from inference_portal.jobs.models import Job
 dead = {"state": "dead_lettered", "result": None, "error_code": "worker-lost", "error_message": "it died"}

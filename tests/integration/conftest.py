@@ -8,11 +8,12 @@ import pytest
 from celery import Celery
 from django.conf import settings
 from django.db import connection
+from django.test import Client
 from pytest_django import DjangoDbBlocker
 
 from inference_portal.accounts.models import Team
 from tests import services
-from tests.integration import rows
+from tests.integration import http, rows
 from tests.rabbitmq_node import RabbitMQNode
 from workers import embedded_broker, topology
 
@@ -73,3 +74,9 @@ def broker_app(request: pytest.FixtureRequest) -> Celery:
     """Both brokers, one after the other."""
     app: Celery = request.getfixturevalue(f"{request.param}_app")
     return app
+
+
+@pytest.fixture
+def submitter(team: Team) -> Client:
+    """A client that may submit for the team."""
+    return http.client(team)

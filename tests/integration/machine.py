@@ -25,6 +25,7 @@ from inference_portal.jobs.claims import Claim, claim, mark_sent, release_claim
 from inference_portal.jobs.intake import Intake
 from inference_portal.jobs.models import Job, Priority
 from inference_portal.jobs.record import record_result, record_started, release_policy
+from inference_portal.jobs.rerun import NotWaiting, rerun
 from inference_portal.jobs.retention import purge
 from inference_portal.jobs.retry import SUSPECT, Decision, decide
 from inference_portal.jobs.services import job_cancel
@@ -35,6 +36,7 @@ from inference_portal.store import model_store
 from tests.integration import rows
 from workers import topology
 from workers.contract import INFER, Bundle, BundleResult, ErrorCode, Failure, Outcome, Run, Started
+from workers.formats import Invalid
 
 # At once, and in one sequence.
 MOST_OPEN, MOST_JOBS = 6, 20
@@ -128,9 +130,11 @@ class Machine(RuleBasedStateMachine):
         self.new = 0
         self.dispatchers = (Turns(), Turns())
         self.intake = Intake()
-        # How often each job has come to an end, by the number of its replays.
+        # How often each job has come to an end, by how often it was replayed or rerun.
         self.ends: Counter[tuple[UUID, int]] = Counter()
         self.replays: Counter[UUID] = Counter()
+        # Attempts that were over without a failure: cancelled or expired, and then rerun.
+        self.dropped: dict[UUID, list[int]] = {}
         self.in_order = True
         self._happened: frozenset[Event] = frozenset()
         self._expected: dict[UUID, Decision | None] = {}
@@ -307,10 +311,28 @@ class Machine(RuleBasedStateMachine):
                 self.replays[row.id] += 1
             else:
                 dead_letters.discard(job_id=row.id, caller=who, reason="no")
-        except dead_letters.NotWaiting:
+        except NotWaiting:
             assert row.discarded_at is not None
         else:
             assert row.discarded_at is None
+
+    @precondition(lambda self: self.some(lambda row: row.state in FINAL) and len(self.open) < MOST_OPEN)
+    @rule(which=which)
+    def its_team_wants_it_after_all(self, which: int) -> None:
+        self.can_happen(Event.RERUN)
+        ended = [row for row in self.before.values() if row.state in FINAL]
+        row = ended[which % len(ended)]
+        try:
+            rerun(job=Job.objects.get(id=row.id), caller=Caller(team_id=row.team, role=Role.SUBMITTER, name="key"))
+        except NotWaiting:
+            assert row.state is State.SUCCEEDED or row.discarded_at is not None
+        except Invalid:
+            assert row.purged_at is not None
+        else:
+            assert row.state in sources(Event.RERUN) and row.discarded_at is None and row.purged_at is None
+            self.replays[row.id] += 1
+            if row.attempt not in read_attempts().get(row.id, []):
+                self.dropped.setdefault(row.id, []).append(row.attempt)
 
     @precondition(lambda self: self.some(lambda row: row.state in FINAL and row.purged_at is None))
     @rule()
@@ -337,7 +359,7 @@ class Machine(RuleBasedStateMachine):
             if row.id in self._expected:
                 check_outcome(before, row, self._expected[row.id])
             if before != row:
-                check_row(row, attempts.get(row.id, []))
+                check_row(row, self.over(row, attempts))
         under_way = Counter((row.team, row.model, row.key) for row in now.values() if row.key and row.lease_until)
         assert not under_way or max(under_way.values()) == 1, "two of one key are under way"
         backing_off = [row.id for row in now.values() if self.backs_off(row)]
@@ -370,7 +392,7 @@ class Machine(RuleBasedStateMachine):
             assert row.state is before.state
             assert settled(row) == settled(before)
         if before.state in FINAL and row.state in OPEN:
-            assert events == {Event.REPLAY}
+            assert events in ({Event.REPLAY}, {Event.RERUN})
             assert (row.failures, row.lease_until, row.discarded_at) == (0, None, None)
         over = before.state is not row.state and row.state in {State.RETRYING, target(Event.REPLAY)}
         over = over and before.state is not State.RETRYING
@@ -413,9 +435,13 @@ class Machine(RuleBasedStateMachine):
         attempts = read_attempts()
         for row in read().values():
             assert row.state in FINAL, f"it is stuck: {row}"
-            check_row(row, attempts.get(row.id, []))
+            check_row(row, self.over(row, attempts))
 
     # --- How it is told ---
+
+    def over(self, row: Row, attempts: dict[UUID, list[int]]) -> list[int]:
+        """Return the numbers of the job's attempts that are over, given those that failed."""
+        return sorted(attempts.get(row.id, []) + self.dropped.get(row.id, []))
 
     def can_happen(self, *events: Event) -> None:
         """Begin a step: note which events it may lead to. The check after it turns `in_order` back on."""
@@ -469,7 +495,7 @@ def check_row(row: Row, attempts: list[int]) -> None:
     # (A worker may start what was published without the dispatcher's knowing, after it was put back.)
     assert final or (row.bundle is None) is (row.lease_until is None) or row.state is State.RUNNING
     assert row.state is not State.RETRYING or (row.bundle, row.sent_at, row.worker) == (None, None, "")
-    # Every attempt before this one has failed and was kept, once; this one only if it has ended so.
+    # Every attempt before this one is over and was kept, once; this one only if it has ended so.
     assert attempts in (list(range(1, row.attempt)), list(range(1, row.attempt + 1)))
     if len(attempts) == row.attempt:
         assert row.state in {State.FAILED, State.DEAD_LETTERED, State.EXPIRED}
@@ -490,7 +516,7 @@ def check_outcome(before: Row | None, row: Row, decision: Decision | None) -> No
 
 
 def settled(row: Row) -> tuple[Any, ...]:
-    """Return what no event but a replay may change of a job that has ended."""
+    """Return what no event but a replay or a rerun may change of a job that has ended."""
     return row._replace(finished_at=None, purged_at=None, discarded_at=None, has_result=False)
 
 

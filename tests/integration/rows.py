@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -51,7 +52,8 @@ def new_job(team: Team, **fields: Any) -> Job:
         "input": matrix.astype("<f4").tobytes(),
         "reply": {"format": "instances", "id": None, "outputs": None},
     }
-    return Job(**{**usual, **fields})
+    values = {**usual, **fields}
+    return Job(**{"input_sha256": sha256(values["input"]).hexdigest(), **values})
 
 
 def make_job(team: Team, **fields: Any) -> Job:

@@ -1,8 +1,6 @@
-"""The HTTP contract over every route: who may, what is found, what is refused and how; no input is a 500."""
+"""The HTTP contract over all routes: who is asking, what is found, what is refused and how; no input is a 500."""
 
-import base64
 import json
-import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -10,52 +8,21 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.admin.sites import AdminSite
 from django.db import connection
 from django.test import Client, override_settings
-from django.urls import URLPattern, get_resolver
 from django.utils import timezone
-from openapi_spec_validator import validate
 
 from inference_portal.accounts.models import ApiKey, Role, Team, User
 from inference_portal.jobs import services
 from inference_portal.jobs.models import Attempt, Job
 from inference_portal.jobs.states import FINAL, State
 from tests.integration import rows
+from tests.integration.http import ASYNC, BODY, INFER, JOB, JOBS, ROW, client, post, problem, session
 from tests.integration.rows import make_final, make_job, make_running, make_sent, make_worker, whole
 from tests.stack import ROOT, free_port
 from workers.contract import ErrorCode
 
 pytestmark = pytest.mark.django_db
-ROW = [14.23, 1.71, 2.43, 15.6, 127.0, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065.0]
-BODY = {"instances": [ROW]}
-INFER = "/v2/models/wine/infer"
-ASYNC = {"Prefer": "respond-async"}
-
-
-def client(team: Team, role: Role = Role.SUBMITTER, **fields: Any) -> Client:
-    _, key = ApiKey.objects.create_key(name=f"{role}", team=team, role=role, **fields)
-    return Client(headers={"Authorization": f"Bearer {key}"})
-
-
-@pytest.fixture
-def submitter(team: Team) -> Client:
-    return client(team)
-
-
-def post(sender: Client, path: str, body: Any, **headers: Any) -> Any:
-    text = body if isinstance(body, str | bytes) else json.dumps(body)
-    return sender.post(path, data=text, content_type=headers.pop("content_type", "application/json"), headers=headers)
-
-
-def problem(answer: Any, status: int, slug: str) -> dict[str, Any]:
-    assert answer.status_code == status, answer.content
-    assert answer["Content-Type"] == "application/problem+json"
-    body: dict[str, Any] = answer.json()
-    assert (body["type"], body["status"]) == (f"/problems/{slug}", status)
-    assert body["title"] and body["detail"] and body["instance"]
-    assert isinstance(body["retryable"], bool)
-    return body
 
 
 # Who is asking
@@ -83,12 +50,6 @@ def test_open_paths_ask_for_no_key_and_look_at_none(db: None) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/healthz", "/readyz", "/problems/bad-data"):
             assert Client().get(path, headers=headers).status_code == 200
-
-
-def session(team: Team | None, *, csrf: bool = False, **fields: Any) -> Client:
-    browser = Client(enforce_csrf_checks=csrf)
-    browser.force_login(User.objects.create(username=f"person-{uuid4()}", team=team, **fields))
-    return browser
 
 
 def test_a_person_reads_by_session_and_writes_with_the_csrf_token_only(team: Team) -> None:
@@ -122,213 +83,6 @@ def test_a_superuser_is_an_operator(team: Team) -> None:
 def test_a_key_notes_when_it_was_last_used(submitter: Client) -> None:
     submitter.get("/api/jobs/")
     assert ApiKey.objects.get().last_used_at is not None
-
-
-# Every route with every method and role
-
-
-def routes() -> list[str]:
-    """Every route of urls.py but the admin's, and those for operators, whose table is in test_dead_letters.py."""
-    patterns = [p for p in get_resolver().url_patterns if isinstance(p, URLPattern)]
-    assert not any(isinstance(p.callback, AdminSite) for p in patterns)
-    return [str(p.pattern) for p in patterns if not str(p.pattern).startswith(OPERATORS)]
-
-
-# Route -> its methods beside HEAD and OPTIONS, and the role that reading takes; None: open to everybody.
-TABLE: dict[str, tuple[str, Role | None]] = {
-    "v2/models/<model:model>/infer": ("POST", Role.VIEWER),
-    "v2/models/<model:model>/versions/<version:version>/infer": ("POST", Role.VIEWER),
-    "status/<model:model>": ("GET", Role.VIEWER),
-    "status/<model:model>/<str:job_id>": ("GET", Role.VIEWER),
-    "result/<model:model>": ("GET", Role.VIEWER),
-    "result/<model:model>/<str:job_id>": ("GET", Role.VIEWER),
-    "v2": ("GET", None),
-    "v2/health/live": ("GET", None),
-    "v2/health/ready": ("GET", None),
-    "v2/models/<model:model>": ("GET", Role.VIEWER),
-    "v2/models/<model:model>/versions/<version:version>": ("GET", Role.VIEWER),
-    "v2/models/<model:model>/ready": ("GET", Role.VIEWER),
-    "v2/models/<model:model>/versions/<version:version>/ready": ("GET", Role.VIEWER),
-    "api/jobs/": ("GET POST", Role.VIEWER),
-    "api/jobs/<uuid:job_id>/": ("GET", Role.VIEWER),
-    "api/jobs/<uuid:job_id>/cancel/": ("POST", Role.VIEWER),
-    "api/schema/": ("GET", Role.VIEWER),
-    "api/docs/": ("GET", Role.VIEWER),
-    "problems/": ("GET", None),
-    "^problems/(?P<slug>[a-z-]+)/?$": ("GET", None),
-    "healthz": ("GET", None),
-    "readyz": ("GET", None),
-    "": ("GET", None),
-}
-OPERATORS = "api/dead-letters/"
-PLAIN = ("problems/", "^problems/(?P<slug>[a-z-]+)/?$", "")
-CALLERS = ("anonymous", "viewer", "submitter", "operator", "foreign")
-METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
-
-
-def test_the_table_of_routes_is_complete() -> None:
-    assert sorted(routes()) == sorted(TABLE)
-
-
-def filled(route: str, job: Job) -> str:
-    path = route.replace("<model:model>", "wine").replace("<version:version>", "1").replace("^problems", "problems")
-    path = path.replace("(?P<slug>[a-z-]+)/?$", "bad-data")
-    return "/" + path.replace("<str:job_id>", str(job.id)).replace("<uuid:job_id>", str(job.id))
-
-
-@pytest.mark.parametrize("who", CALLERS)
-@pytest.mark.parametrize("route", TABLE)
-def test_every_route_answers_every_method_and_caller_as_the_table_says(team: Team, route: str, who: str) -> None:
-    make_worker()
-    methods, role = TABLE[route]
-    for method in METHODS:
-        job = make_job(team)
-        if who == "anonymous":
-            sender = Client()
-        elif who == "foreign":
-            sender = client(rows.make_team("foreign"))
-        else:
-            sender = client(team, Role(who))
-        body = {"model": "wine", "rows": [ROW]} if route == "api/jobs/" else BODY
-        headers = {"Prefer": "respond-async"}
-        if route in ("status/<model:model>", "result/<model:model>"):
-            headers["X-Inference-Id"] = str(job.id)
-        answer = sender.generic(method, filled(route, job), json.dumps(body), "application/json", headers=headers)
-        got = answer.status_code
-        where = f"{method} {route} as {who}: {got}"
-        if route in PLAIN:
-            # Plain Django views; the first page sends people to the admin.
-            assert got in ((302,) if route == "" else (200, 405)), where
-            continue
-        reads = method in ("GET", "HEAD", "OPTIONS")
-        allowed = {*methods.split()} | ({"HEAD"} if "GET" in methods else set())
-        allowed |= set() if route == "api/docs/" else {"OPTIONS"}
-        theirs = "job_id" in route or route in ("status/<model:model>", "result/<model:model>")
-        if role is not None and who == "anonymous":
-            assert got == 401, where
-        elif role is not None and who == "viewer" and not reads and method in allowed:
-            assert got == 403, where
-        elif role is not None and who == "viewer" and not reads:
-            assert got in (403, 405), where
-        elif method not in allowed:
-            assert got == 405, where
-            assert set(answer["Allow"].split(", ")) >= set(methods.split()), where
-        elif who == "foreign" and theirs and method != "OPTIONS":
-            assert got == 404, where
-        else:
-            assert got in (200, 202), where
-        if got >= 400 and method != "HEAD":
-            assert answer["Content-Type"] == "application/problem+json", where
-        if method == "HEAD":
-            assert answer.content == b"", where
-
-
-def test_a_foreign_job_does_not_exist_for_a_viewer_either(team: Team) -> None:
-    job = make_job(rows.make_team("other"))
-    problem(client(team, Role.VIEWER).post(f"/api/jobs/{job.id}/cancel/"), 404, "not-found")
-
-
-def test_a_job_of_another_team_does_not_exist_on_any_route_and_is_not_changed(team: Team) -> None:
-    other = rows.make_team("other")
-    job = make_running(other)
-    before = whole(job.id)
-    stranger = client(team, Role.SUBMITTER)
-    unknown = uuid4()
-    for path in (
-        "/status/wine/{}", "/result/wine/{}", "/result/wine/{}?wait=5", "/api/jobs/{}/", "/api/jobs/{}/cancel/",
-    ):  # fmt: skip
-        answers = [stranger.generic("POST" if "cancel" in path else "GET", path.format(i)) for i in (job.id, unknown)]
-        texts = [
-            problem(answer, 404, "not-found")["detail"].replace(str(i), "ID")
-            for answer, i in zip(answers, (job.id, unknown), strict=True)
-        ]
-        assert texts[0] == texts[1], "tells a foreign job from one that doesn't exist"
-    assert stranger.get("/api/jobs/").json()["results"] == []
-    assert whole(job.id) == before
-    operator = client(team, Role.OPERATOR)
-    assert operator.get(f"/api/jobs/{job.id}/").json()["team"] == "other"
-    assert len(operator.get("/api/jobs/").json()["results"]) == 1
-    assert operator.post(f"/api/jobs/{job.id}/cancel/").status_code == 202
-
-
-# The list
-
-
-def test_the_list_is_the_newest_first_and_its_pages_neither_repeat_nor_miss(team: Team, submitter: Client) -> None:
-    now = timezone.now()
-    # Ties too: jobs may be accepted in the same microsecond.
-    jobs = [make_job(team, accepted_at=now - timedelta(seconds=i // 2)) for i in range(25)]
-    seen: list[str] = []
-    path = "/api/jobs/?page_size=3"
-    while path:
-        page = submitter.get(path).json()
-        assert page.keys() == {"next", "previous", "results"}
-        seen += [job["id"] for job in page["results"]]
-        path = page["next"]
-        make_job(team)  # one more comes in meanwhile
-    assert sorted(seen) == sorted(str(job.id) for job in jobs)
-    times = [Job.objects.get(id=i).accepted_at for i in seen]
-    assert times == sorted(times, reverse=True)
-
-
-def test_a_cursor_goes_back_again(team: Team, submitter: Client) -> None:
-    for i in range(6):
-        make_job(team, accepted_at=timezone.now() - timedelta(seconds=i))
-    first = submitter.get("/api/jobs/?page_size=2").json()
-    second = submitter.get(first["next"]).json()
-    assert submitter.get(second["previous"]).json()["results"] == first["results"]
-
-
-def test_the_list_filters_by_state_model_version_and_time(team: Team, submitter: Client) -> None:
-    now = timezone.now()
-    old = make_final(team, State.SUCCEEDED, accepted_at=now - timedelta(days=2))
-    new = make_job(team, version="2", accepted_at=now - timedelta(hours=1))
-    cancer = make_job(team, model="breast_cancer", accepted_at=now)
-
-    def found(**parameters: Any) -> list[str]:
-        answer = submitter.get("/api/jobs/", parameters)
-        assert answer.status_code == 200, answer.content
-        return [job["id"] for job in answer.json()["results"]]
-
-    day = (now - timedelta(days=1)).isoformat()
-    assert found(state="succeeded") == [str(old.id)]
-    assert found(model="breast_cancer") == [str(cancer.id)]
-    assert found(model="wine", version="2") == [str(new.id)]
-    assert found(created_after=day) == [str(cancer.id), str(new.id)]
-    assert found(created_before=day) == [str(old.id)]
-    assert found(created_after=new.accepted_at.isoformat(), created_before=now.isoformat()) == [str(new.id)]
-    assert found(state="failed") == []
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "state=lost", "state=%00", "created_after=yesterday", "created_before=2026-13-01", "model=%00", "version=%00",
-    ],
-)  # fmt: skip
-def test_a_filter_value_that_makes_no_sense_is_named(submitter: Client, query: str) -> None:
-    body = problem(submitter.get(f"/api/jobs/?{query}"), 422, "invalid-input")
-    assert body["errors"][0]["pointer"] == "/" + query.partition("=")[0]
-
-
-def cursor(text: str) -> str:
-    return base64.b64encode(text.encode()).decode().replace("=", "%3D")
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "cursor=nonsense", "cursor=%00", "cursor=", f"cursor={cursor('p=nonsense')}", f"cursor={cursor('p=%00')}",
-        "created_after=0001-01-01T00:00:00%2B14:00", "created_before=9999-12-31T23:59:59-14:00",
-        f"cursor={cursor('o=-5')}", f"cursor={cursor('o=99999999999999999999')}", f"cursor={cursor('p=2026-99-99')}",
-        f"cursor={cursor('p=9999-12-31T23:59:59-14:00')}", "page_size=0", "page_size=-1", "page_size=x",
-        "page_size=99999999999999999999", "page_size=%00", "wait=5", "state=", "model=", "created_after=",
-    ],
-)  # fmt: skip
-def test_an_odd_page_is_refused_or_passed_over_but_no_error_of_ours(team: Team, submitter: Client, query: str) -> None:
-    make_job(team)
-    answer = submitter.get(f"/api/jobs/?{query}")
-    assert answer.status_code in (200, 400, 404, 422), answer.content
 
 
 # One job
@@ -473,8 +227,8 @@ def test_an_accepted_job_is_stored_as_it_was_sent(team: Team, submitter: Client)
     assert "Prefer" in answer["Vary"]
     job = Job.objects.get(id=answer.json()["Id"])
     assert (job.state, job.attempt, job.rows, job.team, job.pool) == ("queued", 1, 1, team, "cpu")
-    assert job.reply == {"format": "v2", "id": "a", "outputs": None}
-    by_jobs = post(submitter, "/api/jobs/", {"model": "wine", "rows": [ROW]})
+    assert job.reply == {"format": "v2", "id": "a", "outputs": None, "binary": []}
+    by_jobs = post(submitter, "/api/jobs/", JOB)
     assert by_jobs.status_code == 202
     assert by_jobs["X-Inference-Id"] == by_jobs.json()["Id"]
     assert bytes(Job.objects.get(id=by_jobs.json()["Id"]).input) == bytes(job.input)
@@ -489,25 +243,35 @@ def test_a_wait_without_a_worker_ends_in_504_or_202_and_the_job_stays(submitter:
     assert Job.objects.filter(state=State.QUEUED).count() == 2
 
 
-UNBUILT = [
-    "X-Inference-Id", "Idempotency-Key", "X-Inference-Webhook", "X-Inference-Sink", "Inference-Header-Content-Length",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("header", UNBUILT)
+@pytest.mark.parametrize("header", ["X-Inference-Webhook", "X-Inference-Sink"])
 def test_a_header_that_is_not_built_is_said_so_and_nothing_is_queued(submitter: Client, header: str) -> None:
-    assert header in problem(post(submitter, INFER, BODY, **{header: "1"}), 422, "not-available")["detail"]
+    for path, sent in ((INFER, BODY), (JOBS, JOB), ("/api/jobs/bulk/", {"jobs": [JOB]})):
+        assert header in problem(post(submitter, path, sent, **{header: "1"}), 422, "not-available")["detail"]
     assert not Job.objects.exists()
 
 
-@pytest.mark.parametrize("prefer", ["respond-async-proxy", "respond-async-container"])
-def test_a_preference_that_is_not_built_is_said_so(submitter: Client, prefer: str) -> None:
-    problem(post(submitter, INFER, BODY, Prefer=prefer), 422, "not-available")
+@pytest.mark.parametrize("header", ["X-Inference-Priority", "X-Inference-Ttl", "X-Inference-Ordering-Key"])
+def test_a_header_that_is_a_field_of_this_path_is_not_passed_over(submitter: Client, header: str) -> None:
+    for path, sent in ((JOBS, JOB), ("/api/jobs/bulk/", {"jobs": [JOB]})):
+        assert header in problem(post(submitter, path, sent, **{header: "high"}), 422, "not-available")["detail"]
+    assert not Job.objects.exists()
 
 
-@pytest.mark.parametrize("field", ["input_uri", "webhook", "sink", "idempotency_key", "labels"])
+def test_a_relay_to_a_container_that_the_model_has_not_is_refused(submitter: Client) -> None:
+    for prefer in (
+        "respond-async-container",
+        "respond-async-container, respond-async",
+        "wait=5, respond-async-container",
+    ):
+        body = problem(post(submitter, INFER, BODY, Prefer=prefer), 422, "not-a-container")
+        assert "'wine'" in body["detail"]
+    problem(post(submitter, "/v2/models/none/infer", BODY, Prefer=prefer), 404, "not-found")
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize("field", ["input_uri", "webhook", "sink"])
 def test_a_field_that_is_not_built_is_said_so(submitter: Client, field: str) -> None:
-    body = problem(post(submitter, "/api/jobs/", {"model": "wine", "rows": [ROW], field: "1"}), 422, "not-available")
+    body = problem(post(submitter, JOBS, {**JOB, field: "1"}), 422, "not-available")
     assert body["errors"][0]["pointer"] == f"/{field}"
     assert not Job.objects.exists()
 
@@ -568,7 +332,7 @@ def test_a_length_that_lies_is_no_error_of_ours(submitter: Client, length: str) 
     assert answer.status_code in (400, 413), answer.content
 
 
-@pytest.mark.parametrize("kind", ["text/csv", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("kind", ["text/html", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
 def test_a_type_that_is_not_read_is_415_for_keys_and_for_browsers(team: Team, submitter: Client, kind: str) -> None:
     for sender in (submitter, session(team, role=Role.SUBMITTER)):
         for path in (INFER, "/api/jobs/"):
@@ -629,7 +393,7 @@ def test_a_weird_header_is_no_error_of_ours(team: Team, submitter: Client, name:
     kind = value if name == "Content-Type" else "application/json"
     headers = {} if name == "Content-Type" else {name: value}
     for method, path in (("GET", f"/result/wine/{job.id}"), ("GET", "/api/jobs/"), ("POST", "/api/jobs/")):
-        body = json.dumps({"model": "wine", "rows": [ROW]})
+        body = json.dumps(JOB)
         answer = submitter.generic(method, path, body, kind, headers=headers)
         assert answer.status_code < 500, (method, path, answer.content)
 
@@ -655,26 +419,12 @@ def test_missing_workers_degrade_and_do_not_end_readiness(db: None) -> None:
     assert "degraded" in answer.json()["workers"]
 
 
-def test_the_openapi_document_is_valid_and_describes_exactly_the_routes_that_exist(submitter: Client) -> None:
-    document = json.loads(submitter.get("/api/schema/?format=json").content)
-    validate(document)
-    documents = ("api/schema/", "api/docs/")
-    described_routes = [route for route in TABLE if route not in PLAIN and route not in documents]
-    expected = {"/" + re.sub(r"<[a-z]+:([a-z_]+)>", r"{\1}", route): TABLE[route][0] for route in described_routes}
-    described = {path: " ".join(sorted(m.upper() for m in verbs)) for path, verbs in document["paths"].items()}
-    assert {path: verbs for path, verbs in described.items() if not path.startswith(f"/{OPERATORS}")} == expected
-    for path, verbs in document["paths"].items():
-        for verb, operation in verbs.items():
-            assert operation["summary"], (path, verb)
-            assert any(code.startswith("2") for code in operation["responses"]), (path, verb)
-
-
 AWAY = """
 import json, sys
 import django
 django.setup()
 from django.test import Client
-key = {"Authorization": "Bearer abcdefgh.x"}
+key = {"Authorization": "Bearer abcdefgh." + "x" * 32}
 cookie = Client(raise_request_exception=False)
 cookie.cookies["sessionid"] = "a" * 32
 plain = Client(raise_request_exception=False)

@@ -18,9 +18,9 @@ from openapi_spec_validator import validate
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.accounts.models import ApiKey, Role, Team
-from inference_portal.jobs import changes, dead_letters
-from inference_portal.jobs.dead_letters import NotWaiting
+from inference_portal.jobs import changes, dead_letters, rerun
 from inference_portal.jobs.models import AuditEntry, Job
+from inference_portal.jobs.rerun import NotWaiting
 from inference_portal.jobs.states import State
 from inference_portal.urls import urlpatterns
 from tests.integration import rows
@@ -266,20 +266,20 @@ def test_a_body_that_makes_no_sense_is_refused_and_changes_nothing(
 
 
 def test_an_input_larger_than_a_message_may_be_is_refused(team: Team, operator: Client, monkeypatch: Any) -> None:
-    monkeypatch.setattr(dead_letters, "MAX_INPUT_BYTES", 23)
+    monkeypatch.setattr(rerun, "MAX_INPUT_BYTES", 23)
     job = dead(team)
     before = whole(job.id)
     assert "5 (rows times columns)" in refused(before, post(operator, f"{job.id}/replay/"), 413, "too-large")["detail"]
 
 
 def test_an_input_that_retention_removed_has_to_be_sent_again(team: Team, operator: Client) -> None:
-    job = dead(team, input=b"", purged_at=timezone.now())
+    job = dead(team, input=b"", input_sha256=digest(MATRIX), purged_at=timezone.now())
     before = whole(job.id)
     assert "removed when it grew old" in refused(before, post(operator, f"{job.id}/replay/"), 422, "invalid-input")["detail"]  # fmt: skip  # noqa: E501
     assert post(operator, f"{job.id}/replay/", {"rows": [[1, 2, 3]]}).status_code == 202
     after = whole(job.id)
     assert (after["purged_at"], after["rows"]) == (None, 1)
-    assert AuditEntry.objects.get().changes["input_sha256"] == [None, digest([[1, 2, 3]])]
+    assert AuditEntry.objects.get().changes["input_sha256"] == [digest(MATRIX), digest([[1, 2, 3]])]
 
 
 # Discard

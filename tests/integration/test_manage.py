@@ -10,8 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.contrib.auth import authenticate
 from django.core.management import CommandError, call_command
-from django.test import Client
+from django.http import HttpRequest
 from django.utils import timezone
 
 from inference_portal.accounts.callers import caller_from_key
@@ -42,7 +43,7 @@ def test_a_team_a_person_and_a_key_are_made_shown_and_revoked(monkeypatch: pytes
     caller = caller_from_key(key)
     assert caller is not None
     assert (caller.role, caller.name) == (Role.SUBMITTER, "key script")
-    assert Client().login(username="ann", password=PASSWORD)
+    assert authenticate(HttpRequest(), username="ann", password=PASSWORD) is not None
     listed = access("list")
     assert "team blue" in listed and "user ann: viewer" in listed and "script: submitter, works" in listed
     assert key not in listed and key.partition(".")[2] not in listed
@@ -70,6 +71,9 @@ def test_an_expired_key_is_listed_as_such(team: Team) -> None:
         (["add-key", "k", "--team", "team", "--role", "king"], "invalid choice"),
         (["add-key", "k", "--team", "team", "--days", "x"], "invalid int"),
         (["add-key", "k"], "--team"),
+        (["add-key", "x" * 51, "--team", "team"], "50"),
+        (["add-key", "", "--team", "team"], "blank"),
+        (["unlock", "nobody"], "no failed logins as nobody"),
         (["revoke-key", "nothing"], "No working key"),
         (["revoke-key", ""], "No working key"),
         (["fly"], "invalid choice"),
@@ -147,6 +151,11 @@ def test_the_defaults_pass_the_checks_and_the_migrations_are_complete(tmp_path: 
         ({"LEASE_SECONDS": "-5"}, ["E002", "LEASE_SECONDS"]),
         ({"CLAIM_SECONDS": "0"}, ["CLAIM_SECONDS"]),
         ({"MAX_REQUEST_ROWS": "many"}, ["MAX_REQUEST_ROWS"]),
+        ({"LOGIN_FAILURES": "0"}, ["E004", "LOGIN_FAILURES"]),
+        ({"LOGIN_LOCK_MINUTES": "0"}, ["E004", "LOGIN_LOCK_MINUTES"]),
+        ({"LOGIN_LOCK_MINUTES": "525601"}, ["E004", "525,600 at most"]),
+        ({"TRUSTED_PROXIES": "10.0.0.7,proxy"}, ["E004", "TRUSTED_PROXIES", "'proxy'"]),
+        ({"TRUSTED_PROXIES": "10.0.0.7/8"}, ["E004", "TRUSTED_PROXIES"]),
         ({"MODEL_STORE": "/nowhere/at/all"}, ["E003", "/nowhere/at/all", "MODEL_STORE"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

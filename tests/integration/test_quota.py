@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import IntegrityError
 from django.test import Client, override_settings
 from django.utils import timezone
 
@@ -18,6 +17,7 @@ from inference_portal.jobs import services
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.quota import RATE_SECONDS, SAMPLE_SECONDS, Full, Quota
 from inference_portal.jobs.record import record_result
+from inference_portal.jobs.repeats import AlreadyAccepted
 from inference_portal.jobs.services import job_accept
 from inference_portal.jobs.states import FINAL, State
 from tests.integration import rows
@@ -210,7 +210,7 @@ def test_a_job_that_could_not_be_stored_gives_its_place_back(few: Team) -> None:
     first = accepted(few)
     assert first is not None
     for _ in range(20):
-        with pytest.raises(IntegrityError):
+        with pytest.raises(AlreadyAccepted):
             job_accept(job=rows.new_job(few, id=first.id))
     assert all(accepted(few) for _ in range(4))
     assert accepted(few) is None
@@ -222,14 +222,14 @@ def test_a_job_that_could_not_be_stored_gives_its_place_back(few: Team) -> None:
 def test_accepting_asks_the_database_once_a_second_and_not_for_each_job(
     team: Team, django_assert_num_queries: Any, quota: Quota
 ) -> None:
-    with django_assert_num_queries(2), quota.place(team.id):  # of the team, and of all
+    with django_assert_num_queries(2), quota.places(team.id):  # of the team, and of all
         pass
     with django_assert_num_queries(0):
         for _ in range(100):
-            with quota.place(team.id):
+            with quota.places(team.id):
                 pass
     time.sleep(SAMPLE_SECONDS + 0.05)
-    with django_assert_num_queries(2), quota.place(team.id):
+    with django_assert_num_queries(2), quota.places(team.id):
         pass
 
 

@@ -454,7 +454,7 @@ def test_a_full_bundle_is_recorded_in_a_few_statements(
 ) -> None:
     jobs = Job.objects.bulk_create([rows.new_job(team) for _ in range(count)])
     result = rows.result(*map(success, jobs))
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         assert record_result(result) == count
 
 

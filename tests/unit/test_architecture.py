@@ -21,7 +21,7 @@ golden = json.loads((release.folder / release.manifest.golden).read_text())
 data = np.array(golden["inputs"], dtype="<f4")
 bundle = Bundle("b", "wine", "1", release.manifest.artifact.sha256, data.shape[1], (JobItem("x", 1, len(data)),),
                 data.tobytes())
-device, (outcome,) = tasks.run_bundle(Bundle.from_message(json.loads(json.dumps(bundle.to_message()))))
+engine, (outcome,) = tasks.run_bundle(Bundle.from_message(json.loads(json.dumps(bundle.to_message()))))
 got = np.array(json.loads(outcome.outputs)[0]["data"]).reshape(-1, 3)
 assert np.abs(got - golden["raw"]).max() <= golden["tolerance"]
 assert sys.modules["django"] is None

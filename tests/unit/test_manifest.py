@@ -85,7 +85,7 @@ def test_a_right_manifest_is_read_with_its_defaults(path: Path) -> None:
         ("- name: ''", "- name: a", 9, "columns.0.name: String should match pattern"),
         ('- name: "a\\ud800"', "- name: a", 9, "columns.0.name: "),
         ("- name: [a]", "- name: a", 9, "columns.0.name: Input should be a valid string"),
-        ("type: text", "type: int", 10, "columns.1.type: Input should be 'float' or 'int'"),
+        ("type: text", "type: int", 10, "columns.1.type: Input should be 'float', 'int' or 'category'"),
         ("colour: red", "missing: true", 10, "columns.1.colour: Extra inputs are not permitted"),
         ("range: [5, 0]", "range: [0, 5]", 10, "range is [lowest, highest]"),
         ("range: [0, .inf]", "range: [0, 5]", 10, "range is [lowest, highest]"),

@@ -1,6 +1,7 @@
 """What a worker makes of a bundle."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,13 @@ def values(outcome: Outcome) -> npt.NDArray[np.float32]:
 @pytest.mark.parametrize("model", ["two", "three", "number"])
 def test_every_job_gets_its_own_rows_back(trained_store: Path, model: str) -> None:
     rows = np.random.default_rng(5).normal(size=(6, 3)).astype(np.float32)
-    device, outcomes = tasks.run_bundle(
+    engine, outcomes = tasks.run_bundle(
         bundle(trained_store, rows[:1].tolist(), rows[1:4].tolist(), rows[4:].tolist(), model=model)
     )
     booster = xgboost.Booster(model_file=str(trained_store / model / "1" / "model.ubj"))
     expected = booster.inplace_predict(rows, strict_shape=True)
-    assert device == "cpu"
+    assert engine.device == "cpu"
+    assert re.fullmatch(r"xgboost [0-9.]+, numpy [0-9.]+", engine.libraries)
     assert [(o.id, o.attempt, o.failure) for o in outcomes] == [(f"job {i}", i + 1, None) for i in range(3)]
     for outcome, part in zip(outcomes, (expected[:1], expected[1:4], expected[4:]), strict=True):
         np.testing.assert_array_equal(values(outcome), part if model == "three" else part[:, 0])
@@ -94,8 +96,8 @@ def test_another_number_of_columns_fails_every_job(trained_store: Path) -> None:
 
 @pytest.mark.parametrize(("model", "sha256"), [("none", "ab"), ("two", "ab")], ids=["unknown model", "wrong sha256"])
 def test_a_model_that_this_worker_can_not_serve_fails_every_job(trained_store: Path, model: str, sha256: str) -> None:
-    device, outcomes = tasks.run_bundle(bundle(trained_store, [GOOD], [GOOD], model=model, sha256=sha256))
-    assert device == ""
+    engine, outcomes = tasks.run_bundle(bundle(trained_store, [GOOD], [GOOD], model=model, sha256=sha256))
+    assert engine == tasks.Engine()
     assert [(o.id, o.attempt) for o in outcomes] == [("job 0", 1), ("job 1", 2)]
     for outcome in outcomes:
         assert outcome.failure is not None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.manifest import Column
-from workers.schema import EXACT_INTEGERS, MAX_FAULTS, Schema
+from workers.schema import EXACT_INTEGERS, MAX_FAULTS, CellFault, Schema
 
 SCHEMA = Schema(
     (Column(name="any"), Column(name="whole", type="int", range=(-3, 3)), Column(name="maybe", missing=True))
@@ -78,3 +78,45 @@ def test_the_worker_accepts_in_float32_what_the_portal_accepted_in_float64(limit
         values = np.array([[value]], dtype=np.float64)
         if not schema.faults(values):
             assert schema.faults(values.astype(np.float32)) == []
+
+
+PETS = Column(name="pet", type="category", categories=("cat", "dog", "eel", "fox", "gnu", "hen"), missing=True)
+CARS = Column(name="car", type="category", categories=("bus", "van"))
+
+
+def test_a_category_is_its_position_and_what_is_none_is_refused_by_naming_the_first_ones() -> None:
+    schema = Schema((PETS, CARS))
+    assert schema.codes(0, ["hen", None, float("nan")]).tolist()[:1] == [5]
+    assert np.isnan(schema.codes(0, [None, float("nan")])).all()
+    for other in ("", "Cat", 1, True, 0.0, b"cat", []):
+        (code,) = schema.codes(0, [other])
+        assert faults([code, 0], schema=schema) == [
+            (0, 0, "expected one of 'cat', 'dog', 'eel', 'fox', 'gnu' … (6 in all)")
+        ]
+    assert faults([np.nan, np.nan], schema=schema) == [(0, 1, "a value is required, this column may not be missing")]
+    for position in (2, 0.5, -1, np.inf):
+        assert faults([0, position], schema=schema) == [(0, 1, "expected one of 'bus', 'van'")]
+
+
+def test_cells_are_what_a_client_would_send() -> None:
+    schema = Schema((Column(name="x", missing=True), PETS, CARS))
+    assert schema.cells(np.array([1.5, 3, 1], np.float32)) == [1.5, "fox", "van"]
+    number, pet, car = schema.cells(np.array([np.nan, np.nan, 0], np.float32))
+    assert np.isnan(number)
+    assert (pet, car) == (None, "bus")
+
+
+def test_another_version_takes_over_columns_by_name_and_categories_by_text() -> None:
+    old = Schema((Column(name="x"), PETS, CARS))
+    new = Schema((CARS, PETS.model_copy(update={"categories": ("hen", "cat")}), Column(name="x")))
+    matrix = np.array([[1.5, 0, 1], [2.5, 5, 0], [3.5, np.nan, 0], [4.5, 1, 0]], np.float32)
+    taken = new.taken_over(matrix, old)
+    np.testing.assert_array_equal(taken[:3], [[1, 1, 1.5], [0, 0, 2.5], [0, np.nan, 3.5]])
+    assert new.faults(taken) == [CellFault(3, 1, "expected one of 'hen', 'cat'")]
+
+
+def test_a_column_that_changed_between_number_and_category_is_not_taken_over() -> None:
+    number, category = Schema((Column(name="car"),)), Schema((CARS,))
+    matrix = np.array([[1]], np.float32)
+    assert category.faults(category.taken_over(matrix, number))[0].reason == "expected one of 'bus', 'van'"
+    assert number.faults(number.taken_over(matrix, category))[0].reason == "expected a finite number that fits float32"

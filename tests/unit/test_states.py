@@ -18,11 +18,12 @@ def test_every_event_is_in_the_table() -> None:
     }
 
 
-def test_only_a_replay_of_a_dead_letter_leads_out_of_a_final_state() -> None:
+def test_only_a_replay_or_a_rerun_leads_out_of_a_final_state_and_nothing_out_of_success() -> None:
     assert {(event, frozenset(sources(event) & FINAL)) for event in Event if sources(event) & FINAL} == {
-        (Event.REPLAY, frozenset({State.DEAD_LETTERED}))
+        (Event.REPLAY, frozenset({State.DEAD_LETTERED})),
+        (Event.RERUN, FINAL - {State.SUCCEEDED}),
     }
-    assert target(Event.REPLAY) is State.QUEUED
+    assert target(Event.REPLAY) is target(Event.RERUN) is State.QUEUED
 
 
 def test_what_a_worker_has_started_does_not_expire() -> None:

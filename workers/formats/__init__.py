@@ -10,6 +10,10 @@ import numpy.typing as npt
 from workers.schema import MAX_FAULTS, Schema
 
 Matrix = npt.NDArray[np.float32]
+# Rows times columns of one request, 8 MiB as float32; a few bytes of a columnar format can stand for very many.
+MAX_VALUES = 2 * 1024 * 1024
+# Bytes to which the compressed or repeated parts inside one Arrow or Parquet body may unpack.
+MAX_UNPACKED = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,15 @@ class Malformed(ValueError):
 
 
 class TooLarge(ValueError):
-    """More rows than one request may have (413)."""
+    """More rows, values or bytes than one request may have (413)."""
+
+
+class UnknownType(ValueError):
+    """A media type or charset that isn't read here (415)."""
+
+
+class UnknownCoding(ValueError):
+    """A content coding that isn't read here (415)."""
 
 
 class Unavailable(ValueError):
@@ -42,12 +54,21 @@ class Invalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A request's matrix, and what the answer must repeat or be limited to."""
+    """A request's matrix, and what the answer must repeat or be limited to.
+
+    `outputs` are the ones that were asked for, None for all; `binary` those that a V2 answer sends as raw bytes.
+    """
 
     matrix: Matrix
     format: str
     id: str | None = None
     outputs: tuple[str, ...] | None = None
+    binary: tuple[str, ...] = ()
+
+    @property
+    def reply(self) -> dict[str, Any]:
+        """Return all but the matrix as JSON, to be kept until the answer is made (`answer.Answer.of`)."""
+        return {"format": self.format, "id": self.id, "outputs": self.outputs, "binary": self.binary}
 
 
 class Locate(Protocol):
@@ -62,12 +83,22 @@ def escape(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
-def check_rows(rows: int, max_rows: int, pointer: str) -> None:
-    """Raise Invalid for no rows, TooLarge for too many."""
+def as_float64(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return numbers of any type as float64."""
+    # NumPy warns of a signalling NaN; here and below it is a missing value like any other.
+    with np.errstate(invalid="ignore"):
+        return values.astype(np.float64)
+
+
+def check_size(schema: Schema, rows: int, max_rows: int, pointer: str) -> None:
+    """Raise Invalid for no rows, TooLarge for too many, or for more values than a request may have."""
     if rows < 1:
         raise Invalid(Fault(pointer, "at least one row is required"))
     if rows > max_rows:
         raise TooLarge(f"{rows:,} rows; one request may have {max_rows:,}")
+    values = rows * len(schema.names)
+    if values > MAX_VALUES:
+        raise TooLarge(f"{values:,} values; one request may have {MAX_VALUES:,} (rows times columns)")
 
 
 def numbers(values: list[Any], locate_index: Any) -> npt.NDArray[np.float64]:
@@ -108,7 +139,10 @@ def to_matrix(schema: Schema, rows: list[list[Any]], locate: Locate) -> Matrix:
         row, column = divmod(i, width)
         return locate(row, column), cell_detail(schema, row, column, reason)
 
-    flat = numbers(list(chain.from_iterable(rows)), where)
+    cells = list(chain.from_iterable(rows))
+    for column in schema.categories:
+        cells[column::width] = schema.codes(column, cells[column::width]).tolist()
+    flat = numbers(cells, where)
     return checked(schema, flat.reshape(len(rows), width), locate)
 
 
@@ -116,7 +150,8 @@ def checked(schema: Schema, values: npt.NDArray[np.float64], locate: Locate) -> 
     """Return the values as the internal matrix. Raises Invalid for what the signature doesn't allow."""
     if faults := schema.faults(values):
         raise Invalid(*(Fault(locate(f.row, f.column), cell_detail(schema, f.row, f.column, f.reason)) for f in faults))
-    return np.ascontiguousarray(values, dtype="<f4")
+    with np.errstate(invalid="ignore"):
+        return np.ascontiguousarray(values, dtype="<f4")
 
 
 def cell_detail(schema: Schema, row: int, column: int, reason: str) -> str:

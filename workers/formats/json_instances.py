@@ -1,10 +1,11 @@
 """Plain JSON: {"instances": [[…], …]} or {"instances": [{"column": value}, …]}, answered {"predictions": […]}."""
 
+from itertools import islice
 from typing import Any
 
 import orjson
 
-from workers.formats import Decoded, Fault, Invalid, Malformed, check_rows, escape, to_matrix
+from workers.formats import Decoded, Fault, Invalid, Malformed, check_size, escape, to_matrix
 from workers.model_store import Release
 from workers.schema import MAX_FAULTS, Schema
 
@@ -15,15 +16,15 @@ def decode(release: Release, instances: Any, max_rows: int, key: str = NAME) -> 
     """Decode rows or records that stand under `key`. Raises Invalid with pointer and row, Malformed, TooLarge."""
     if not isinstance(instances, list):
         raise Malformed(f"'{key}' is not a list")
-    check_rows(len(instances), max_rows, f"/{key}")
     schema = release.schema
+    check_size(schema, len(instances), max_rows, f"/{key}")
     if isinstance(instances[0], dict):
         rows = _records(schema, instances, key)
         names = [escape(name) for name in schema.names]
         return Decoded(to_matrix(schema, rows, lambda r, c: f"/{key}/{r}/{names[c]}"), NAME)
     width = len(schema.names)
     faults = [
-        Fault(f"/{key}/{i}", f"row {i}: expected a list of {width} numbers, got {_shape(row)}")
+        Fault(f"/{key}/{i}", f"row {i}: expected a list of {width} values, got {_shape(row)}")
         for i, row in enumerate(instances)
         if not (isinstance(row, list) and len(row) == width)
     ]
@@ -64,11 +65,8 @@ def _records(schema: Schema, instances: list[Any], key: str) -> list[list[Any]]:
                 for name in schema.names
                 if name not in record
             ]
-            faults += [
-                Fault(at + escape(name), f"row {i}: the model has no column '{name}'")
-                for name in record
-                if name not in schema.index
-            ]
+            unknown = islice((name for name in record if name not in schema.index), MAX_FAULTS)
+            faults += [Fault(at + escape(name), f"row {i}: the model has no column '{name}'") for name in unknown]
         else:
             rows.append([record[name] for name in schema.names])
         if len(faults) >= MAX_FAULTS:

@@ -17,6 +17,8 @@ class Model(Protocol):
     """A loaded model."""
 
     device: str
+    # The libraries that predict, with their versions.
+    libraries: str
 
     def __init__(self, manifest: Manifest, artifact: bytes) -> None:
         """Load the artifact's (verified) bytes. Raises ValueError when they don't fit the manifest."""

@@ -16,6 +16,8 @@ from workers.runtimes import Matrix
 class XGBoostModel:
     """A Booster, checked against its manifest. `device` is the one in effect, read back from the Booster."""
 
+    libraries = f"xgboost {xgboost.__version__}, numpy {np.__version__}"
+
     def __init__(self, manifest: Manifest, artifact: bytes) -> None:
         self._booster = xgboost.Booster()
         self._booster.load_model(bytearray(artifact))

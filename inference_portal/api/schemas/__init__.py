@@ -4,25 +4,66 @@ from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 
-from inference_portal.api.schemas.inference import INFER, RESULT, STATUS
-from inference_portal.api.schemas.jobs import JOB_CANCEL, JOB_CREATE, JOB_DETAIL, JOB_LIST
-from inference_portal.api.schemas.server import HEALTHZ, LIVE, MODEL, MODEL_READY, READY, READYZ, SERVER
+from inference_portal.api.schemas.inference import (
+    INFER,
+    JOB_RESULT,
+    JOB_STATUS,
+    RESULT,
+    RESULT_BY_HEADER,
+    STATUS,
+    STATUS_BY_HEADER,
+)
+from inference_portal.api.schemas.jobs import (
+    JOB_BULK,
+    JOB_CANCEL,
+    JOB_CREATE,
+    JOB_DETAIL,
+    JOB_EVENTS,
+    JOB_LIST,
+    JOB_PUT,
+    JOB_RECEIPT,
+    JOB_RERUN,
+)
+from inference_portal.api.schemas.server import (
+    HEALTHZ,
+    LIVE,
+    MODEL_CONFIG,
+    MODEL_METADATA,
+    MODEL_READY,
+    MODEL_STATS,
+    READY,
+    READYZ,
+    REPOSITORY_INDEX,
+    SERVER,
+)
 
 __all__ = [
     "HEALTHZ",
     "INFER",
+    "JOB_BULK",
     "JOB_CANCEL",
     "JOB_CREATE",
     "JOB_DETAIL",
+    "JOB_EVENTS",
     "JOB_LIST",
+    "JOB_PUT",
+    "JOB_RECEIPT",
+    "JOB_RERUN",
+    "JOB_RESULT",
+    "JOB_STATUS",
     "LIVE",
-    "MODEL",
+    "MODEL_CONFIG",
+    "MODEL_METADATA",
     "MODEL_READY",
+    "MODEL_STATS",
     "READY",
     "READYZ",
+    "REPOSITORY_INDEX",
     "RESULT",
+    "RESULT_BY_HEADER",
     "SERVER",
     "STATUS",
+    "STATUS_BY_HEADER",
 ]
 
 

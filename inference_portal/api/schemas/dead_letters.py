@@ -2,12 +2,30 @@
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, inline_serializer
-from rest_framework import serializers as s
+from drf_spectacular.utils import OpenApiExample
 
-from inference_portal.api.schemas.parts import JOB_ID, Accepted, json, problem
+from inference_portal.api.schemas.components import COUNT, FILTER, ref
+from inference_portal.api.schemas.parts import (
+    AGAIN,
+    AGAIN_UNAVAILABLE,
+    ASK_LATER,
+    CHALLENGE,
+    DENIED,
+    FULL,
+    JOB,
+    JOB_ID,
+    JSON,
+    LOCATION,
+    NAMED,
+    PAGE,
+    PATHS,
+    UNREADABLE,
+    at,
+    json,
+    problems,
+    query,
+)
 
-_PATHS = {"Id": JOB_ID, "StatusPath": f"/status/wine/{JOB_ID}", "ResultPath": f"/result/wine/{JOB_ID}"}
 _LETTER = {
     "id": JOB_ID,
     "team": "demo",
@@ -50,34 +68,39 @@ def _example(value: dict[str, Any]) -> list[OpenApiExample]:
 
 
 _TAGS = ["Dead letters"]
-_REFUSED = {401: problem("no key, or one that doesn't work"), 403: problem("not an operator")}
-_UNKNOWN = {404: problem("there is no such dead letter")}
-_TOO_LATE = {409: problem("it was replayed or discarded, or never was a dead letter")}
-_IDS = s.ListField(child=s.UUIDField(), max_length=1_000)
-_REASON = s.CharField(max_length=1_000)
-_INPUTS = s.ListField(child=s.DictField(), required=False, help_text="another input as V2 tensors; or:")
-_ROWS = s.ListField(child=s.JSONField(), required=False, help_text="as lists of numbers, or objects by column")
-_VERSION = s.CharField(required=False, help_text="another version of the model")
+_ASKED = [AGAIN_UNAVAILABLE, CHALLENGE]
+_DENIED = DENIED | {403: "not an operator"}
+_UNKNOWN = {404: "there is no such dead letter"}
+_TOO_LATE = {409: "it was replayed or discarded, or never was a dead letter"}
+_WRONG_LIST = {400: "the cursor can't be read", 422: "a filter is wrong"}
 
 DEAD_LETTER_LIST: dict[str, Any] = {
     "tags": _TAGS,
     "summary": "List what was given up and waits, newest first",
+    "operation_id": "dead_letters_list",
     "parameters": [
-        OpenApiParameter("model", str),
-        OpenApiParameter("version", str),
-        OpenApiParameter("team", str, description="a team's name"),
-        OpenApiParameter("code", str, description="why it was given up, such as `worker-lost`"),
+        query("model", FILTER, example="wine"),
+        query("version", FILTER, example="1"),
+        query("team", FILTER, "a team's name", "demo"),
+        query("code", FILTER, "why it was given up", "worker-lost"),
+        *PAGE,
+        *_ASKED,
     ],
-    "examples": [OpenApiExample("a dead letter", _LETTER, response_only=True)],
+    "responses": {
+        (200, JSON): json("DeadLetter", "a page", _LETTER),
+        **problems(_DENIED | _WRONG_LIST),
+    },
 }
 DEAD_LETTER_DETAIL: dict[str, Any] = {
     "tags": _TAGS,
     "summary": "One with attempts, tracebacks, input and what was done to it",
     "description": "`input` may be edited and posted to `replay/`; it is null when retention has removed it.",
+    "operation_id": "dead_letters_detail",
+    "parameters": [JOB, *_ASKED],
     "responses": {
-        200: json(
+        (200, JSON): json(
+            "DeadLetterDetail",
             "the dead letter",
-            "example",
             _LETTER
             | {
                 "attempts": [
@@ -97,8 +120,7 @@ DEAD_LETTER_DETAIL: dict[str, Any] = {
                 "audit": [],
             },
         ),
-        **_REFUSED,
-        **_UNKNOWN,
+        **problems(_DENIED | _UNKNOWN),
     },
 }
 REPLAY: dict[str, Any] = {
@@ -107,16 +129,19 @@ REPLAY: dict[str, Any] = {
     "description": "The same job goes back into the queue as its next attempt. Without a body as it was; a version may "
     "be named, and another input given. The stored input goes to another version by its columns' names.",
     "operation_id": "dead_letters_replay",
-    "request": inline_serializer("Replay", {"version": _VERSION, "inputs": _INPUTS, "rows": _ROWS}),
+    "parameters": [JOB, LOCATION, ASK_LATER, NAMED, AGAIN, CHALLENGE],
+    "request": {JSON: ref("Replay")},
     "examples": _example({"version": "2"}),
     "responses": {
-        202: OpenApiResponse(Accepted, "in the queue", [OpenApiExample("example", _PATHS)]),
-        400: problem("the body is not JSON"),
-        **_REFUSED,
-        **_UNKNOWN,
-        **_TOO_LATE,
-        413: problem("too many bytes or rows"),
-        422: problem("there is no such version, or the input doesn't fit it; the detail says what to send"),
+        (202, JSON): json("Accepted", "in the queue", PATHS),
+        **problems(
+            _DENIED
+            | _UNKNOWN
+            | _TOO_LATE
+            | UNREADABLE
+            | FULL
+            | {422: "there is no such version, or the input doesn't fit it; the detail says what to send"}
+        ),
     },
 }
 DISCARD: dict[str, Any] = {
@@ -124,15 +149,12 @@ DISCARD: dict[str, Any] = {
     "summary": "Let one go",
     "description": "It leaves the list and stays dead-lettered.",
     "operation_id": "dead_letters_discard",
-    "request": inline_serializer("Discard", {"reason": _REASON}),
+    "parameters": [JOB, *_ASKED],
+    "request": {JSON: ref("Discard")},
     "examples": _example({"reason": "the sensor was broken"}),
     "responses": {
-        200: json("off the list", "example", _DISCARDED),
-        400: problem("the body is not JSON"),
-        **_REFUSED,
-        **_UNKNOWN,
-        **_TOO_LATE,
-        422: problem("the reason is missing or too long"),
+        (200, JSON): json("DeadLetter", "off the list", _DISCARDED),
+        **problems(_DENIED | _UNKNOWN | _TOO_LATE | UNREADABLE | {422: "the reason is missing or too long"}),
     },
 }
 BULK_REPLAY: dict[str, Any] = {
@@ -140,13 +162,12 @@ BULK_REPLAY: dict[str, Any] = {
     "summary": "Try up to 1,000 again",
     "description": "One answer for each id, in their order: that of a replay or its problem, with its `status`.",
     "operation_id": "dead_letters_bulk_replay",
-    "request": inline_serializer("BulkReplay", {"ids": _IDS, "version": _VERSION}),
+    "parameters": _ASKED,
+    "request": {JSON: ref("BulkReplay")},
     "examples": _example({"ids": [JOB_ID], "version": "2"}),
     "responses": {
-        200: json("an answer for each", "example", {"results": [{"status": 202, **_PATHS}, _CONFLICT]}),
-        400: problem("the body is not JSON"),
-        **_REFUSED,
-        422: problem("no ids, or too many"),
+        (200, JSON): json("BulkReplayAnswer", "an answer for each", {"results": [{"status": 202, **PATHS}, _CONFLICT]}),
+        **problems(_DENIED | UNREADABLE | {422: "no ids, or too many"}),
     },
 }
 BULK_DISCARD: dict[str, Any] = {
@@ -154,13 +175,14 @@ BULK_DISCARD: dict[str, Any] = {
     "summary": "Let up to 1,000 go",
     "description": "One answer for each id, in their order: that of a discard or its problem, with its `status`.",
     "operation_id": "dead_letters_bulk_discard",
-    "request": inline_serializer("BulkDiscard", {"ids": _IDS, "reason": _REASON}),
+    "parameters": _ASKED,
+    "request": {JSON: ref("BulkDiscard")},
     "examples": _example({"ids": [JOB_ID], "reason": "the sensor was broken"}),
     "responses": {
-        200: json("an answer for each", "example", {"results": [{"status": 200, **_DISCARDED}, _CONFLICT]}),
-        400: problem("the body is not JSON"),
-        **_REFUSED,
-        422: problem("no ids or too many, or no reason"),
+        (200, JSON): json(
+            "BulkDiscardAnswer", "an answer for each", {"results": [{"status": 200, **_DISCARDED}, _CONFLICT]}
+        ),
+        **problems(_DENIED | UNREADABLE | {422: "no ids or too many, or no reason"}),
     },
 }
 MESSAGE_LIST: dict[str, Any] = {
@@ -169,23 +191,33 @@ MESSAGE_LIST: dict[str, Any] = {
     "description": "`body` is its beginning as text; `headers` are the message's own and the broker's, as JSON.",
     "operation_id": "parked_messages_list",
     "parameters": [
-        OpenApiParameter("queue", str, description="where it was before the broker gave it up"),
-        OpenApiParameter("reason", str, description="why the broker gave it up"),
+        query("queue", FILTER, "where it was before the broker gave it up", "inference.cpu"),
+        query("reason", FILTER, "why the broker gave it up", "rejected"),
+        *PAGE,
+        *_ASKED,
     ],
-    "examples": [OpenApiExample("a message", _MESSAGE, response_only=True)],
+    "responses": {
+        (200, JSON): json("ParkedMessage", "a page", _MESSAGE),
+        **problems(_DENIED | _WRONG_LIST),
+    },
 }
 MESSAGE_DISCARD: dict[str, Any] = {
     "tags": _TAGS,
     "summary": "Let a message go",
     "operation_id": "parked_messages_discard",
-    "request": inline_serializer("MessageDiscard", {"reason": _REASON}),
+    "parameters": [at("message_id", COUNT, "a message's number"), *_ASKED],
+    "request": {JSON: ref("Discard")},
     "examples": _example({"reason": "a test of the broker"}),
     "responses": {
-        200: json("off the list", "example", _MESSAGE | {"discarded_at": "2026-01-31T13:00:00.000000Z"}),
-        400: problem("the body is not JSON"),
-        **_REFUSED,
-        404: problem("there is no such message"),
-        409: problem("it was discarded before"),
-        422: problem("the reason is missing or too long"),
+        (200, JSON): json("ParkedMessage", "off the list", _MESSAGE | {"discarded_at": "2026-01-31T13:00:00.000000Z"}),
+        **problems(
+            _DENIED
+            | UNREADABLE
+            | {
+                404: "there is no such message",
+                409: "it was discarded before",
+                422: "the reason is missing or too long",
+            }
+        ),
     },
 }

@@ -1,38 +1,40 @@
-"""Predict, status, result."""
+"""Predict, status, result. What is said of a version counts only where the path has one."""
 
+import json as text
 from typing import Any
 
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, inline_serializer
-from rest_framework import serializers as s
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
-from inference_portal.api.schemas.parts import DENIED, FULL, JOB_ID, UNKNOWN, WINE, Accepted, json, problem
-
-_ERROR = inline_serializer("JobError", {"code": s.CharField(), "message": s.CharField()}, allow_null=True)
-Status = inline_serializer(
-    "Status",
-    {
-        "Id": s.UUIDField(),
-        "Status": s.ChoiceField(["Queue", "Inference", "Completed"]),
-        "State": s.CharField(),
-        "Error": _ERROR,
-        "Attempts": s.IntegerField(),
-        "QueuePosition": s.IntegerField(allow_null=True, help_text="an estimate; null unless it waits"),
-        "QueuedAt": s.DateTimeField(help_text="when it was accepted, or replayed"),
-        "StartedAt": s.DateTimeField(allow_null=True),
-        "FinishedAt": s.DateTimeField(allow_null=True),
-        "QueueSeconds": s.FloatField(allow_null=True),
-        "RunSeconds": s.FloatField(allow_null=True),
-    },
+from inference_portal.api.schemas.components import BINARY, COUNT, PRIORITY, UUID, Schema, ref
+from inference_portal.api.schemas.parts import (
+    AGAIN,
+    AGAIN_UNAVAILABLE,
+    CHALLENGE,
+    DENIED,
+    FULL,
+    IDEMPOTENCY_KEY,
+    INFERENCE_ID,
+    JOB,
+    JOB_ID,
+    JSON,
+    MODEL,
+    ORDERING_KEY,
+    PATHS,
+    UNKNOWN,
+    UNREADABLE,
+    VERSION,
+    WAIT,
+    WINE,
+    Responses,
+    answered,
+    at,
+    header,
+    json,
+    problems,
 )
+from workers.formats import media
+from workers.formats.v2_binary import HEADER
 
-
-def _header(name: str, kind: type, description: str, **more: Any) -> OpenApiParameter:
-    return OpenApiParameter(name, kind, OpenApiParameter.HEADER, description=description, **more)
-
-
-_WAIT = OpenApiParameter("wait", int, description="wait up to so many seconds for the end")
-_INFERENCE_ID = _header("X-Inference-Id", str, "the id, instead of the path's")
 _V2_ANSWER = {
     "model_name": "wine",
     "model_version": "1",
@@ -42,65 +44,174 @@ _V2_ANSWER = {
         {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["class_0"]},
     ],
 }
+_PREDICTIONS = {"predictions": [{"probability": [0.997, 0.0014, 0.0013], "label": "class_0"}]}
+_ANSWER_CSV = "probability.0,probability.1,probability.2,label\r\n0.997,0.0014,0.0013,class_0\r\n"
+_V2_REQUEST = {"inputs": [{"name": "table", "shape": [1, 13], "datatype": "FP32", "data": WINE}]}
+_STATUS = {
+    "Id": JOB_ID,
+    "Status": "Completed",
+    "State": "succeeded",
+    "Error": None,
+    "Attempts": 1,
+    "QueuePosition": None,
+    "QueuedAt": "2026-01-31T12:00:00.001Z",
+    "StartedAt": "2026-01-31T12:00:00.010Z",
+    "FinishedAt": "2026-01-31T12:00:00.012Z",
+    "QueueSeconds": 0.009,
+    "RunSeconds": 0.002,
+}
+_CODING: Schema = {"type": "string", "enum": ["identity", "gzip", "deflate", "zstd"]}
+_TABLES = tuple(kind for kind in media.TABLES if kind != media.CSV)
+# What the endpoint answers with, but for 404: that a path has no route, it doesn't say itself.
+_ALL = [200, 202, 400, 401, 403, 406, 409, 410, 413, 415, 422, 429, 502, 503, 504]
 # Where a job's end is answered.
 _ENDS = {
-    409: problem("cancelled"),
-    410: problem("expired before a worker could start it"),
-    502: problem("the model failed, or the job was given up"),
+    409: "cancelled",
+    410: "expired before a worker could start it, or fire and forget: its result was not kept",
+    422: "the model refused the data",
+    502: "the model failed, or the job was given up",
 }
+
+
+def _result(description: str) -> Responses:
+    """Describe a result in each of its types."""
+    return {
+        (200, JSON): OpenApiResponse(
+            {"anyOf": [ref("Predictions"), ref("V2Answer")]},
+            description,
+            [OpenApiExample("instances", _PREDICTIONS), OpenApiExample("V2", _V2_ANSWER)],
+        ),
+        (200, media.CSV): OpenApiResponse({"type": "string"}, description, [OpenApiExample("CSV", _ANSWER_CSV)]),
+        (200, media.BINARY, *_TABLES): OpenApiResponse(BINARY, description),
+    }
+
+
+_RESULT_LENGTH = answered(HEADER, [200], COUNT, "binary tensors follow the JSON, whose length this is", required=False)
 
 INFER: dict[str, Any] = {
     "tags": ["Inference"],
     "summary": "Predict",
-    "description": "V2 tensors or plain instances in, the same out. The Prefer header says who waits.",
+    "description": "V2 tensors, plain instances or a table in, the same out, or what `Accept` asks for. The Prefer "
+    "header says who waits.\n\nThe answer to `respond-async-proxy` is a 202 without body and Location.",
     "parameters": [
-        _header("Prefer", str, "`respond-async`: 202 at once; `wait=N`: wait N seconds at most; both: wait, then 202"),
-        _header("X-Inference-Priority", str, "among the jobs of one's own team", enum=["high", "normal", "low"]),
-        _header("X-Inference-Ttl", float, "seconds; a job that no worker has started by then expires"),
-        _header("X-Inference-Ordering-Key", str, "jobs of one team, model and key run one after the other"),
+        MODEL,
+        VERSION,
+        header(
+            "Prefer",
+            {"type": "string"},
+            "`respond-async`: 202 at once; `wait=N`: wait N seconds at most; both: wait, then 202; "
+            "`respond-async-proxy`: fire and forget",
+            "respond-async, wait=5",
+        ),
+        INFERENCE_ID,
+        IDEMPOTENCY_KEY,
+        header("X-Inference-Priority", PRIORITY, "among the jobs of one's own team", "high"),
+        header(
+            "X-Inference-Ttl",
+            {"type": "string", "pattern": "^[0-9]{1,10}(\\.[0-9]{1,9})?$"},
+            "seconds, above 0, at most 2592000; a job that no worker has started by then expires",
+            "60",
+        ),
+        ORDERING_KEY,
+        header("Content-Encoding", _CODING, "how the body is compressed"),
+        header(HEADER, COUNT, "binary tensors follow the JSON, whose length this is"),
+        answered("X-Inference-Id", _ALL, UUID, "the job's id"),
+        answered("Vary", _ALL, {"type": "string"}, "Prefer, Accept"),
+        answered("Preference-Applied", [200, 202, 504], {"type": "string"}, "what of Prefer counted", required=False),
+        answered("Location", [202], {"type": "string"}, "the ResultPath", required=False),
+        answered("Location", [504], {"type": "string"}, "the ResultPath"),
+        answered("Retry-After", [202, 504], COUNT, "in how many seconds it's worth asking for the result"),
+        _RESULT_LENGTH,
+        AGAIN,
+        CHALLENGE,
     ],
-    "request": {"application/json": OpenApiTypes.OBJECT},
+    "request": {JSON: ref("InferRequest"), media.CSV: {"type": "string"}, media.BINARY: BINARY}
+    | dict.fromkeys(_TABLES, BINARY),
     "examples": [
-        OpenApiExample("instances as rows", {"instances": [WINE]}, request_only=True),
+        OpenApiExample("instances as rows", {"instances": [WINE]}, request_only=True, media_type=JSON),
+        OpenApiExample("V2, one tensor", _V2_REQUEST, request_only=True, media_type=JSON),
+        OpenApiExample("V2 without a type", text.dumps(_V2_REQUEST), request_only=True, media_type=media.BINARY),
         OpenApiExample(
-            "V2, one tensor",
-            {"inputs": [{"name": "table", "shape": [1, 13], "datatype": "FP32", "data": WINE}]},
+            "CSV",
+            "alcohol,malic_acid,ash,alcalinity_of_ash,magnesium,total_phenols,flavanoids,nonflavanoid_phenols,"
+            "proanthocyanins,color_intensity,hue,od280/od315_of_diluted_wines,proline\n" + ",".join(map(str, WINE)),
             request_only=True,
+            media_type=media.CSV,
         ),
     ],
     "responses": {
-        200: json("the result", "V2", _V2_ANSWER),
-        202: OpenApiResponse(Accepted, "accepted; Location, StatusPath and ResultPath say where to look"),
-        400: problem("the body is not JSON, or a header can't be read"),
-        **DENIED,
-        **UNKNOWN,
-        413: problem("too many bytes or rows"),
-        415: problem("a content type or encoding that isn't read"),
-        422: problem("the input doesn't fit the signature; `errors` names field and row"),
-        **FULL,
-        **_ENDS,
-        503: problem("no place to wait, too many open jobs in all, or the database is away"),
-        504: problem("the wait is over; the job goes on at Location"),
+        **_result("the result"),
+        (202, JSON): json("Accepted", "accepted; Location, StatusPath and ResultPath say where to look", PATHS),
+        **problems(
+            _ENDS
+            | DENIED
+            | UNKNOWN
+            | UNREADABLE
+            | FULL
+            | {
+                422: "the input doesn't fit the signature (`errors` names field and row), the id was used for another "
+                "request, or the model refused the data",
+                503: "no place to wait, too many open jobs in all, or the database is away",
+                504: "the wait is over; the job goes on at Location",
+            },
+            "V2Problem",
+        ),
     },
 }
-STATUS: dict[str, Any] = {
+
+_ANY_ID = at("job_id", {"type": "string"}, "a job's id")
+_BY_HEADER = header("X-Inference-Id", UUID, "the job's id", required=True)
+_BESIDE = header("X-Inference-Id", UUID, "may repeat the path's id, not contradict it")
+_STATUS_OF: dict[str, Any] = {
     "tags": ["Inference"],
     "summary": "Status of a job",
-    "parameters": [_WAIT, _INFERENCE_ID],
-    "responses": {200: Status, 400: problem("path and header contradict each other"), **DENIED, **UNKNOWN},
+    "responses": {
+        (200, JSON): json("Status", "the status", _STATUS),
+        **problems({400: "`wait` is not a number, or path and header contradict each other"} | DENIED | UNKNOWN),
+    },
 }
-RESULT: dict[str, Any] = {
+_STATUS_HEADERS = [answered("X-Inference-Id", [200], UUID, "the job's id"), AGAIN_UNAVAILABLE, CHALLENGE]
+STATUS = _STATUS_OF | {"operation_id": "status", "parameters": [MODEL, _ANY_ID, WAIT, _BESIDE, *_STATUS_HEADERS]}
+STATUS_BY_HEADER = _STATUS_OF | {
+    "operation_id": "status_by_header",
+    "parameters": [MODEL, WAIT, _BY_HEADER, *_STATUS_HEADERS],
+}
+JOB_STATUS = _STATUS_OF | {
+    "tags": ["Jobs"],
+    "operation_id": "job_status",
+    "parameters": [JOB, WAIT, _BESIDE, *_STATUS_HEADERS],
+}
+
+_RESULT_OF: dict[str, Any] = {
     "tags": ["Inference"],
     "summary": "Result of a job",
-    "parameters": [_WAIT, _INFERENCE_ID],
     "responses": {
-        200: json("the result, in the format of the request", "V2", _V2_ANSWER),
-        202: OpenApiResponse(Accepted, "still open; ask again after Retry-After seconds"),
-        400: problem("path and header contradict each other"),
-        **DENIED,
-        **UNKNOWN,
-        422: problem("bad data"),
-        **_ENDS,
-        410: problem("it expired before a worker could start it, or retention has removed the result"),
+        **_result("the result, in the type of the request or the accepted one"),
+        (202, JSON): json("Accepted", "still open; ask again after Retry-After seconds", PATHS),
+        **problems(
+            {400: "`wait` is not a number, or path and header contradict each other"}
+            | DENIED
+            | UNKNOWN
+            | _ENDS
+            | {410: "it expired, its result was not kept, or retention has removed it"}
+        ),
     },
+}
+_RESULT_HEADERS = [
+    answered("X-Inference-Id", [200, 202, 409, 410, 422, 502], UUID, "the job's id"),
+    answered("Location", [202], {"type": "string"}, "the ResultPath"),
+    answered("Retry-After", [202], COUNT, "in how many seconds it's worth asking again"),
+    _RESULT_LENGTH,
+    AGAIN_UNAVAILABLE,
+    CHALLENGE,
+]
+RESULT = _RESULT_OF | {"operation_id": "result", "parameters": [MODEL, _ANY_ID, WAIT, _BESIDE, *_RESULT_HEADERS]}
+RESULT_BY_HEADER = _RESULT_OF | {
+    "operation_id": "result_by_header",
+    "parameters": [MODEL, WAIT, _BY_HEADER, *_RESULT_HEADERS],
+}
+JOB_RESULT = _RESULT_OF | {
+    "tags": ["Jobs"],
+    "operation_id": "job_result",
+    "parameters": [JOB, WAIT, _BESIDE, *_RESULT_HEADERS],
 }

@@ -1,9 +1,10 @@
-"""The tables: jobs, their failed attempts, workers, parked messages, and the audit log."""
+"""The tables: jobs, their failed attempts, workers, parked messages, sums for each model, and the audit log."""
 
 from inference_portal.jobs.models.attempt import Attempt
 from inference_portal.jobs.models.audit import Action, AuditEntry
 from inference_portal.jobs.models.job import Job, JobQuerySet, Priority
 from inference_portal.jobs.models.parked import ParkedMessage
+from inference_portal.jobs.models.statistics import ModelStatistics
 from inference_portal.jobs.models.worker import WORKER_SILENCE, Worker
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "AuditEntry",
     "Job",
     "JobQuerySet",
+    "ModelStatistics",
     "ParkedMessage",
     "Priority",
     "Worker",

@@ -1,11 +1,12 @@
-"""Who did what to dead letters."""
+"""Who did what to jobs that had ended, and to parked messages."""
 
 from django.db import models
 
 
 class Action(models.TextChoices):
-    """What can be done to a dead letter."""
+    """What can be done to them."""
 
+    RERUN = "rerun", "rerun"
     REPLAY = "replay", "replayed"
     DISCARD = "discard", "discarded"
 

@@ -5,7 +5,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import connection, models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.functions import StrIndex
 from django.utils import timezone
 
 from inference_portal.accounts.callers import Caller
@@ -44,16 +45,25 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Keep what exists for this caller: every access to a job goes through here or `named`."""
         return self if caller.sees_all_teams else self.filter(team_id=caller.team_id)
 
-    def named(self, job_id: UUID, model: str, caller: Caller) -> "Job | None":
-        """Return one job without its input, if it exists for the caller: what every poll of every client asks for."""
-        where = "id = %s AND model = %s AND (team_id = %s OR %s)"
-        return next(self._brief(where, [_key(job_id), model, caller.team_id, caller.sees_all_teams]), None)
+    def named(self, job_id: UUID, caller: Caller, model: str | None = None) -> "Job | None":
+        """Return one job without its input, if it exists for the caller: what every poll of every client asks for.
+
+        With `model`, only if it is one of that model's.
+        """
+        where = "id = %s AND (team_id = %s OR %s)"
+        job = next(self._brief(where, [_key(job_id), caller.team_id, caller.sees_all_teams]), None)
+        return job if job is not None and model in (None, job.model) else None
 
     def ended(self, job_ids: Iterable[UUID]) -> "Iterator[Job]":
         """Return those of the jobs that are final, without their inputs: what the wait hub asks for."""
         keys = [_key(job_id) for job_id in job_ids]
         where = f"id IN ({_places(keys)}) AND state IN ({_places(_FINAL)})"
         return self._brief(where, [*keys, *_FINAL])
+
+    def brief(self, job_ids: Iterable[UUID]) -> "Iterator[Job]":
+        """Return the jobs without their inputs: what those ask for who follow them."""
+        keys = [_key(job_id) for job_id in job_ids]
+        return self._brief(f"id IN ({_places(keys)})", keys)
 
     def _brief(self, where: str, parameters: list[Any]) -> "Iterator[Job]":
         """`filter(…).defer("input")` without building that query each time: 260 against 630 µs of CPU."""
@@ -75,6 +85,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Lock the rows for this transaction, but for those that somebody else changes now: no waiting, no deadlock."""
         # SQLite has one writer at a time anyway.
         return self.select_for_update(skip_locked=True) if connection.vendor == "postgresql" else self
+
+    def labelled(self, label: str) -> "JobQuerySet":
+        """Keep what carries this label."""
+        return self.alias(at=StrIndex("labels", Value(f"\n{label}\n"))).filter(at__gt=0)
 
     def without_payload(self) -> "JobQuerySet":
         """Leave the input and the result in the database."""
@@ -110,8 +124,16 @@ class Job(models.Model):
     rows = models.PositiveIntegerField()
     # The matrix in signature order: little-endian float32, C order.
     input = models.BinaryField()
+    input_sha256 = models.CharField(max_length=64, default="")
     # How to answer: the wire format, the client's own V2 id, the outputs that it asked for.
     reply = models.JSONField(default=dict)
+    # Fire and forget: once it has succeeded neither its input nor its result is kept.
+    keeps_result = models.BooleanField(default=True)
+    # What a repeat of the request is known by (see `jobs.repeats`).
+    idempotency_key = models.CharField(max_length=255, default="", blank=True)
+    fingerprint = models.CharField(max_length=64, default="")
+    # Each between two line feeds, so that one is found with its ends.
+    labels = models.TextField(default="", blank=True)
     # A JSON list of V2 tensors, as the worker sent it.
     result = models.BinaryField(null=True)
     accepted_at = models.DateTimeField(default=timezone.now)
@@ -128,6 +150,8 @@ class Job(models.Model):
     worker = models.CharField(max_length=255, default="")
     host = models.CharField(max_length=255, default="")
     device = models.CharField(max_length=32, default="")
+    # The libraries that made the result, with their versions.
+    libraries = models.CharField(max_length=255, default="")
     error_code = models.CharField(max_length=32, default="")
     error_message = models.TextField(default="")
     # A dead letter that an operator has dealt with.
@@ -158,6 +182,12 @@ class Job(models.Model):
                 fields=["team", "model", "ordering_key"],
                 name="job_one_of_a_key_under_way",
                 condition=~Q(ordering_key="") & Q(lease_until__isnull=False),
+            ),
+            # Of requests that arrive together with one key only one becomes a job.
+            models.UniqueConstraint(
+                fields=["team", "idempotency_key"],
+                name="job_one_of_an_idempotency_key",
+                condition=~Q(idempotency_key=""),
             ),
         ]
         indexes = [
@@ -197,6 +227,11 @@ class Job(models.Model):
     def result_path(self) -> str:
         """The path of its result."""
         return f"/result/{self.model}/{self.id}"
+
+    @property
+    def label_list(self) -> list[str]:
+        """Its labels, in the order in which they were sent."""
+        return self.labels.split("\n")[1:-1]
 
     @property
     def lane(self) -> str:

@@ -12,13 +12,14 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from inference_portal.accounts import lockout
 from inference_portal.accounts.models import ApiKey, Role, Team, User
 
 
 class Command(BaseCommand):
     """Give and take access."""
 
-    help = "Manage who may use the portal: add-team, set-quota, add-user, add-key, revoke-key, list."
+    help = "Manage who may use the portal: add-team, set-quota, add-user, unlock, add-key, revoke-key, list."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the actions."""
@@ -38,6 +39,7 @@ class Command(BaseCommand):
             add.add_argument("--role", choices=Role.values, default=Role.SUBMITTER)
             if action == "add-key":
                 add.add_argument("--days", type=int, help="the key expires after so many days (1 to 3650)")
+        actions.add_parser("unlock", help="end a lock after failed logins").add_argument("name")
         actions.add_parser("revoke-key", help="stop a key").add_argument("prefix", help="as `list` shows it")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -90,12 +92,24 @@ class Command(BaseCommand):
         user.save()
         self.stdout.write(f"user {name} created")
 
+    def unlock(self, name: str, **options: Any) -> None:
+        """Let a person try again at once, from everywhere."""
+        if not lockout.unlock(name):
+            raise CommandError(f"There were no failed logins as {name} of late; capitals count.")
+        self.stdout.write(f"user {name} may log in again")
+
     def add_key(self, name: str, team: str, role: str, days: int | None, **options: Any) -> None:
         """Create a key and print it."""
         if days is not None and not 1 <= days <= 3650:
             raise CommandError(f"--days {days}: give a number from 1 to 3650.")
         expiry = timezone.now() + timedelta(days=days) if days is not None else None
-        _, key = ApiKey.objects.create_key(name=name, team=_team(team), role=role, expiry_date=expiry)
+        new = ApiKey(name=name, team=_team(team), role=role, expiry_date=expiry)
+        key = ApiKey.objects.assign_key(new)
+        try:
+            new.full_clean()
+        except ValidationError as error:
+            raise CommandError("; ".join(error.messages)) from error
+        new.save(force_insert=True)
         self.stderr.write("This key is shown once; keep it like a password:")
         self.stdout.write(key)
 

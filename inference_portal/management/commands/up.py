@@ -17,6 +17,7 @@ from django.db import connections
 from kombu.exceptions import OperationalError as BrokerError
 from psycopg import sql
 
+from inference_portal.accounts.lockout import unlock
 from inference_portal.accounts.models import ApiKey, Role, Team, User
 from inference_portal.celery import app
 from inference_portal.jobs.sweep import sweep
@@ -121,6 +122,7 @@ def _demo_login(url: str) -> dict[str, str]:
     user, _ = User.objects.get_or_create(username="demo", defaults={"team": team, "role": Role.OPERATOR})
     user.set_password(password)
     user.save()
+    unlock("demo")
     ApiKey.objects.filter(team=team, name="demo").delete()
     _, key = ApiKey.objects.create_key(name="demo", team=team, role=Role.OPERATOR)
     return {"PORTAL_URL": url, "PORTAL_API_KEY": key, "PORTAL_USER": "demo", "PORTAL_PASSWORD": password}

@@ -207,10 +207,10 @@ def test_numbers_too_small_for_float32_become_zero() -> None:
     ("instances", "expected"),
     [
         ([], [("/instances", "at least one row is required")]),
-        ([[1, 2]], [("/instances/0", "row 0: expected a list of 3 numbers, got 2")]),
-        ([[1, 2, 3], [1, 2, 3, 4]], [("/instances/1", "row 1: expected a list of 3 numbers, got 4")]),
-        ([1, 2, 3], [(f"/instances/{i}", f"row {i}: expected a list of 3 numbers, got int") for i in range(3)]),
-        ([[1, 2, 3], {"a": 1}], [("/instances/1", "row 1: expected a list of 3 numbers, got an object")]),
+        ([[1, 2]], [("/instances/0", "row 0: expected a list of 3 values, got 2")]),
+        ([[1, 2, 3], [1, 2, 3, 4]], [("/instances/1", "row 1: expected a list of 3 values, got 4")]),
+        ([1, 2, 3], [(f"/instances/{i}", f"row {i}: expected a list of 3 values, got int") for i in range(3)]),
+        ([[1, 2, 3], {"a": 1}], [("/instances/1", "row 1: expected a list of 3 values, got an object")]),
         ([{"a": 1, "b/~": 2}], [("/instances/0/n", "row 0: column 'n' is missing")]),
         ([{"a": 1, "n": 2}], [("/instances/0/b~1~0", "row 0: column 'b/~' is missing")]),
         (
@@ -272,6 +272,13 @@ def test_rows_of_another_shape_are_named(instances: list[Any], expected: list[tu
         (table() | {"outputs": {"name": "label"}}, ["/outputs"]),
         (table() | {"outputs": ["label"]}, ["/outputs/0"]),
         (table() | {"outputs": [{"name": "label"}, {"name": "logits"}, {}]}, ["/outputs/1/name", "/outputs/2/name"]),
+        (table() | {"outputs": [{"name": "label", "parameters": 1}]}, ["/outputs/0/parameters"]),
+        (
+            table() | {"outputs": [{"name": "label", "parameters": {"binary_data": 1}}]},
+            ["/outputs/0/parameters/binary_data"],
+        ),
+        (table() | {"parameters": {"binary_data_output": "yes"}}, ["/parameters/binary_data_output"]),
+        (table(parameters={"binary_data_size": 24}), ["/inputs/0/parameters/binary_data_size"]),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else None,
 )
@@ -284,9 +291,25 @@ def test_a_null_in_a_tensor_of_whole_numbers_is_a_missing_value() -> None:
     assert np.isnan(decode(integers).matrix[1, 1])
 
 
-def test_binary_tensors_are_not_available_yet() -> None:
-    with pytest.raises(Unavailable):
-        decode(table(parameters={"binary_data_size": 24}))
+def test_binary_data_without_the_header_that_says_where_they_begin_are_refused() -> None:
+    tensor = {key: value for key, value in table()["inputs"][0].items() if key != "data"}
+    [(pointer, detail)] = faults({"inputs": [tensor | {"parameters": {"binary_data_size": 24}}]})
+    assert pointer == "/inputs/0/parameters/binary_data_size"
+    assert "Inference-Header-Content-Length" in detail
+
+
+@pytest.mark.parametrize("name", ["shared_memory_region", "classification"])
+def test_parameters_that_would_change_where_data_are_or_what_is_answered_are_not_available(name: str) -> None:
+    with pytest.raises(Unavailable, match=name):
+        decode(table(parameters={name: "x"}))
+    with pytest.raises(Unavailable, match=name):
+        decode(table() | {"outputs": [{"name": "label", "parameters": {name: 2}}]})
+
+
+def test_booleans_are_read_as_0_and_1_where_the_datatype_says_so() -> None:
+    assert decode(columns(a={"datatype": "BOOL", "data": [True, 0]})).matrix[:, 0].tolist() == [1, 0]
+    assert pointers(columns(a={"datatype": "BOOL", "data": [True, 2]})) == ["/inputs/0/data/1"]
+    assert pointers(columns(a={"data": [True, 0]})) == ["/inputs/0/data/0"]
 
 
 @pytest.mark.parametrize(
@@ -332,6 +355,66 @@ def test_of_a_repeated_key_the_last_one_counts() -> None:
     assert decode(b'{"instances": [[9, 9, 9]], "instances": [{"a": 9, "b/~": 2, "n": 3, "a": 1}]}').matrix.tolist() == [
         [1, 2, 3]
     ]
+
+
+CATEGORIES = [{"name": "x"}, {"name": "c", "type": "category", "categories": list("abcdef"), "missing": True}]
+
+
+def test_a_category_is_sent_as_text_and_becomes_its_position() -> None:
+    model = release(columns=CATEGORIES)
+    tensors = [
+        {"name": "c", "datatype": "BYTES", "shape": [3], "data": ["f", None, "a"]},
+        {"name": "x", "datatype": "FP32", "shape": [3], "data": [1, 2, 3]},
+    ]
+    for body in (
+        {"instances": [[1, "f"], [2, None], [3, "a"]]},
+        {"instances": [{"c": "f", "x": 1}, {"c": None, "x": 2}, {"c": "a", "x": 3}]},
+        {"inputs": tensors},
+        {"inputs": [tensors[0] | {"shape": [3, 1], "data": [["f"], [None], ["a"]]}, tensors[1]]},
+    ):
+        matrix = json_body.decode(model, json.dumps(body).encode(), MAX_ROWS).matrix
+        np.testing.assert_array_equal(matrix, np.array([[1, 5], [2, np.nan], [3, 0]], dtype=np.float32))
+
+
+@pytest.mark.parametrize("value", ["z", "A", "", 1, 0.0, True, [], {}, "\ud800"], ids=repr)
+def test_anything_but_its_categories_is_refused_by_naming_the_first_ones(value: Any) -> None:
+    model = release(columns=CATEGORIES)
+    expected = "row 0, column 'c': expected one of 'a', 'b', 'c', 'd', 'e' … (6 in all)"
+    with pytest.raises(Invalid) as caught:
+        json_body.decode(model, json.dumps({"instances": [[1, value]]}).encode(), MAX_ROWS)
+    assert caught.value.faults == (Fault("/instances/0/1", expected),)
+
+
+def test_a_tensor_s_datatype_has_to_be_the_one_of_its_column() -> None:
+    model = release(columns=CATEGORIES)
+    number = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}
+    text = {"name": "c", "datatype": "BYTES", "shape": [1], "data": ["a"]}
+    for inputs, pointer, reason in (
+        ([number | {"name": "c"}, number], "/inputs/0/datatype", "column 'c' takes text: expected BYTES, got FP32"),
+        ([text, text | {"name": "x"}], "/inputs/1/datatype", "column 'x' takes numbers"),
+        ([number | {"shape": [1, 2], "data": [1, 2]}], "/inputs/0/datatype", "column 'c' takes text"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            json_body.decode(model, json.dumps({"inputs": inputs}).encode(), MAX_ROWS)
+        assert caught.value.faults[0].pointer == pointer
+        assert caught.value.faults[0].detail.startswith(reason)
+
+
+def test_a_table_of_nothing_but_categories_may_be_one_tensor() -> None:
+    model = release(columns=[CATEGORIES[1], CATEGORIES[1] | {"name": "d"}])
+    tensor = {"name": "any", "datatype": "BYTES", "shape": [2, 2], "data": [["a", "b"], [None, "f"]]}
+    matrix = json_body.decode(model, json.dumps({"inputs": [tensor]}).encode(), MAX_ROWS).matrix
+    np.testing.assert_array_equal(matrix, np.array([[0, 1], [np.nan, 5]], dtype=np.float32))
+
+
+def test_more_values_than_a_request_may_have_are_refused_before_they_are_read() -> None:
+    wide = release(columns=[{"name": f"c{i}"} for i in range(300)])
+    for body in (
+        {"instances": [[]] * 10_000},
+        {"inputs": [{"name": "x", "datatype": "FP32", "shape": [10_000, 300], "data": []}]},
+    ):
+        with pytest.raises(TooLarge, match="3,000,000 values"):
+            json_body.decode(wide, json.dumps(body).encode(), 10_000)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

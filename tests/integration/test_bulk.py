@@ -1,0 +1,192 @@
+"""POST /api/jobs/bulk/: each job for itself, and an answer for each in its place."""
+
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from django.test import Client, override_settings
+
+from inference_portal.accounts.models import Role, Team
+from inference_portal.jobs import services
+from inference_portal.jobs.models import Job
+from inference_portal.jobs.quota import Quota
+from tests.integration import rows
+from tests.integration.http import JOB, JOBS, ROW, check_problem, client, post, problem
+from tests.integration.rows import make_job
+
+# Of jobs that are refused by the database each has a transaction of its own.
+pytestmark = pytest.mark.django_db(transaction=True)
+BULK = "/api/jobs/bulk/"
+
+
+@pytest.fixture(autouse=True)
+def quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has counted nothing yet: each test has its own database."""
+    monkeypatch.setattr(services, "quota", Quota())
+
+
+def numbered(number: float, **fields: Any) -> dict[str, Any]:
+    """Return a job that is known by its first value."""
+    return {"model": "wine", "rows": [[number, *ROW[1:]]], **fields}
+
+
+def bulk(sender: Client, *jobs: Any) -> list[dict[str, Any]]:
+    answer = post(sender, BULK, {"jobs": jobs})
+    assert answer.status_code == 200, answer.content
+    assert answer.json().keys() == {"results"}
+    results: list[dict[str, Any]] = answer.json()["results"]
+    assert len(results) == len(jobs)
+    return results
+
+
+def check_accepted(result: dict[str, Any]) -> Job:
+    job = Job.objects.get(id=result["Id"])
+    paths = {"Id": str(job.id), "StatusPath": job.status_path, "ResultPath": job.result_path}
+    assert result == {"status": 202, **paths}
+    return job
+
+
+def check_refused(result: dict[str, Any], status: int, slug: str) -> dict[str, Any]:
+    check_problem(result, status, slug)
+    return result
+
+
+def first_value(job: Job) -> float:
+    return float(np.frombuffer(bytes(job.input), "<f4")[0])
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_as_many_as_may_be_are_accepted_each_in_its_place(team: Team, submitter: Client, count: int) -> None:
+    results = bulk(submitter, *(numbered(i / 2, labels=["many"]) for i in range(count)))
+    assert {result["status"] for result in results} == {202}
+    jobs = Job.objects.in_bulk([UUID(result["Id"]) for result in results])
+    assert Job.objects.count() == len(jobs) == count
+    assert [first_value(jobs[UUID(result["Id"])]) for result in results] == [i / 2 for i in range(count)]
+    assert check_accepted(results[0]).label_list == ["many"]
+    assert {job.team_id for job in jobs.values()} == {team.id}
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+def test_none_or_too_many_are_refused_as_a_whole(submitter: Client, count: int) -> None:
+    body = problem(post(submitter, BULK, {"jobs": [JOB] * count}), 422, "invalid-input")
+    assert body["errors"][0]["pointer"] == "/jobs" and "1 to 1,000" in body["detail"]
+    assert not Job.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "pointer"),
+    [
+        ({}, 422, "/jobs"), ({"jobs": {}}, 422, "/jobs"), ({"jobs": None}, 422, "/jobs"), ({"jobs": "x"}, 422, "/jobs"),
+        ({"jobs": [JOB], "model": "wine"}, 422, "/model"), ([JOB], 400, None), ("", 400, None), ("[", 400, None),
+        (b"\xff", 400, None),
+    ],
+)  # fmt: skip
+def test_a_body_that_is_no_list_of_jobs_is_refused_as_a_whole(
+    submitter: Client, body: Any, status: int, pointer: str | None
+) -> None:
+    answer = post(submitter, BULK, body)
+    found = problem(answer, status, "malformed" if status == 400 else "invalid-input")
+    assert pointer is None or found["errors"][0]["pointer"] == pointer
+    assert not Job.objects.exists()
+
+
+WRONG: list[tuple[Any, int, str, str | None]] = [
+    ({**JOB, "rows": [["x", *ROW[1:]]]}, 422, "invalid-input", "/rows/0/0"),
+    ({**JOB, "colour": 1}, 422, "invalid-input", "/colour"),
+    ({"model": "wine"}, 422, "invalid-input", ""),
+    ({**JOB, "model": "none"}, 404, "not-found", None),
+    ({**JOB, "version": "9"}, 404, "not-found", None),
+    ({**JOB, "priority": "now"}, 422, "invalid-input", "/priority"),
+    ({**JOB, "webhook": "https://example.org"}, 422, "not-available", "/webhook"),
+    ({**JOB, "labels": [""]}, 422, "invalid-input", "/labels/0"),
+    ({**JOB, "idempotency_key": ""}, 422, "invalid-input", "/idempotency_key"),
+    ({**JOB, "rows": [ROW] * 3}, 413, "too-large", None),
+    ({**JOB, "rows": {}}, 400, "malformed", None),
+    (None, 422, "invalid-input", ""),
+    (5, 422, "invalid-input", ""),
+    ([JOB], 422, "invalid-input", ""),
+    ("job", 422, "invalid-input", ""),
+]
+
+
+def test_what_is_wrong_with_one_does_not_stop_the_others(submitter: Client) -> None:
+    jobs: list[Any] = []
+    for number, (wrong, *_) in enumerate(WRONG):
+        jobs += [numbered(number), wrong]
+    with override_settings(MAX_REQUEST_ROWS=2):
+        results = bulk(submitter, *jobs, numbered(99))
+    assert [first_value(check_accepted(result)) for result in results[::2]] == [*range(len(WRONG)), 99]
+    for result, (_, status, slug, pointer) in zip(results[1::2], WRONG, strict=True):
+        refused = check_refused(result, status, slug)
+        assert refused["instance"] == BULK
+        assert ([error["pointer"] for error in refused.get("errors", [])] or [None])[0] == pointer
+    assert Job.objects.count() == len(WRONG) + 1
+
+
+def test_one_name_twice_in_one_call_is_one_job(submitter: Client) -> None:
+    once, other = numbered(1, idempotency_key="k"), numbered(2, idempotency_key="k")
+    results = bulk(submitter, numbered(5), once, once, other, dict(reversed(once.items())), numbered(5))
+    (job, *_) = [check_accepted(results[i]) for i in (1, 2, 4)]
+    assert {results[i]["Id"] for i in (1, 2, 4)} == {str(job.id)}
+    assert first_value(job) == 1
+    check_refused(results[3], 422, "idempotency-mismatch")
+    assert results[0]["Id"] != results[5]["Id"]
+    assert Job.objects.count() == 3
+
+
+def test_a_call_that_is_repeated_joins_its_jobs(submitter: Client) -> None:
+    jobs = [numbered(i, idempotency_key=f"key-{i}") for i in range(20)]
+    first = bulk(submitter, *jobs)
+    assert bulk(submitter, *jobs) == first
+    assert bulk(submitter, *reversed(jobs)) == first[::-1]
+    single = post(submitter, JOBS, jobs[7])
+    assert single.json()["Id"] == first[7]["Id"]
+    assert Job.objects.count() == 20
+    mixed = bulk(submitter, numbered(50, idempotency_key="key-0"), jobs[1], numbered(51, idempotency_key="new"))
+    check_refused(mixed[0], 422, "idempotency-mismatch")
+    assert check_accepted(mixed[1]).id == UUID(first[1]["Id"])
+    assert Job.objects.count() == 21
+
+
+def test_a_quota_with_room_for_some_takes_the_first_ones(team: Team, submitter: Client) -> None:
+    Team.objects.filter(id=team.id).update(quota=5)
+    make_job(team)
+    results = bulk(submitter, *(numbered(i) for i in range(4)), {}, *(numbered(i) for i in range(4, 8)))
+    assert [result["status"] for result in results] == [202, 202, 202, 202, 422, 429, 429, 429, 429]
+    for result in results[5:]:
+        assert check_refused(result, 429, "quota-exceeded")["retryable"] is True
+    assert sorted(first_value(job) for job in map(check_accepted, results[:4])) == [0, 1, 2, 3]
+    assert Job.objects.count() == 5
+    assert [result["status"] for result in bulk(submitter, JOB, JOB)] == [429, 429]
+
+
+def test_a_full_quota_refuses_no_repeats(team: Team, submitter: Client) -> None:
+    Team.objects.filter(id=team.id).update(quota=2)
+    jobs = [numbered(i, idempotency_key=f"key-{i}") for i in range(3)]
+    first = bulk(submitter, *jobs)
+    assert [result["status"] for result in first] == [202, 202, 429]
+    assert bulk(submitter, *jobs)[:2] == first[:2]
+    Team.objects.filter(id=team.id).update(quota=3)
+    third = bulk(submitter, *jobs)
+    # What was refused has used up no key.
+    assert third[:2] == first[:2] and third[2]["status"] == 202
+
+
+def test_room_for_all_teams_together_counts_too(team: Team, submitter: Client) -> None:
+    make_job(rows.make_team("other"))
+    with override_settings(MAX_OPEN_JOBS=3):
+        results = bulk(submitter, *(numbered(i) for i in range(4)))
+    assert [result["status"] for result in results] == [202, 202, 503, 503]
+    check_refused(results[2], 503, "system-full")
+
+
+def test_a_viewer_submits_nothing(team: Team) -> None:
+    problem(post(client(team, Role.VIEWER), BULK, {"jobs": [JOB]}), 403, "forbidden")
+    assert not Job.objects.exists()
+
+
+def test_a_call_that_is_too_large_is_refused_as_a_whole(submitter: Client) -> None:
+    with override_settings(MAX_REQUEST_BYTES=1000):
+        problem(post(submitter, BULK, {"jobs": [JOB] * 20}), 413, "too-large")
+    assert not Job.objects.exists()

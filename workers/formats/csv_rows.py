@@ -1,0 +1,119 @@
+"""CSV (RFC 4180): a header row with the columns' names, then a line a row; UTF-8, with or without a mark at its start.
+
+A cell is a number with a decimal point or one of the column's texts; an empty one, and NaN, is a missing value.
+"""
+
+import csv
+import io
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from workers.formats import (
+    Decoded,
+    Fault,
+    Invalid,
+    Malformed,
+    Matrix,
+    TooLarge,
+    UnknownType,
+    cell_detail,
+    check_size,
+    checked,
+)
+from workers.formats.named_columns import locate, positions
+from workers.model_store import Release
+from workers.schema import MAX_FAULTS, Schema
+
+NAME = "csv"
+CHARSETS = ("utf-8", "utf8", "us-ascii")
+
+
+def decode(release: Release, body: bytes, max_rows: int, parameters: dict[str, str]) -> Decoded:
+    """Decode a table; `parameters` are the media type's. Raises Malformed, Invalid, TooLarge, UnknownType."""
+    charset = parameters.get("charset", "utf-8")
+    if charset.lower() not in CHARSETS:
+        raise UnknownType(f"CSV in the charset '{charset}' isn't read here; send UTF-8")
+    if parameters.get("header", "present").lower() != "present":
+        raise UnknownType("CSV without a header row isn't read here; send the columns' names in the first line")
+    # One line end or several at the end mean nothing; an empty line before is a row without values.
+    content = io.TextIOWrapper(io.BytesIO(body.rstrip(b"\r\n")), encoding="utf-8-sig", newline="")
+    reader = csv.reader(content, strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            raise Malformed("the body is empty; expected a header row with the columns' names")
+        return Decoded(_matrix(release.schema, header, reader, max_rows), NAME)
+    except csv.Error as error:
+        raise Malformed(f"the body is not CSV: line {reader.line_num}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8: {error.reason}, soon after line {reader.line_num + 1}") from error
+
+
+def encode(tensors: list[dict[str, Any]]) -> bytes:
+    """Return a table of the outputs; one of n values a row is n columns, `name_0` to `name_{n-1}`."""
+    header: list[str] = []
+    columns: list[list[Any]] = []
+    for tensor in tensors:
+        name, shape, data = tensor["name"], tensor["shape"], tensor["data"]
+        if len(shape) == 1:
+            header.append(name)
+            columns.append(data)
+        else:
+            header += [f"{name}_{i}" for i in range(shape[1])]
+            columns += [data[i :: shape[1]] for i in range(shape[1])]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(zip(*columns, strict=True))
+    return text.getvalue().encode()
+
+
+def _matrix(schema: Schema, header: list[str], rows: Iterator[list[str]], max_rows: int) -> Matrix:
+    order = positions(schema, header)
+    values = array("d")
+    faults: list[Fault] = []
+    count = 0
+    for row, cells in enumerate(rows):
+        if row >= max_rows:
+            raise TooLarge(f"more than the {max_rows:,} rows that one request may have")
+        count += 1
+        if len(cells) != len(order):
+            faults.append(Fault(f"/{row}", f"row {row}: expected {len(order)} values, got {len(cells)}"))
+        else:
+            try:
+                values.extend([_value(schema, column, cells[at]) for column, at in enumerate(order)])
+            except ValueError:
+                faults += _cell_faults(schema, row, [cells[at] for at in order])
+        if len(faults) >= MAX_FAULTS:
+            break
+    if faults:
+        raise Invalid(*faults[:MAX_FAULTS])
+    check_size(schema, count, max_rows, "")
+    return checked(schema, np.frombuffer(values).reshape(count, len(order)), locate(schema))
+
+
+def _value(schema: Schema, column: int, cell: str) -> float:
+    """Return a cell's number or what stands for its text. Raises ValueError."""
+    if not cell:
+        return np.nan
+    if column in schema.categories:
+        return schema.code(column, cell)
+    # Python would read 1_000 and the digits of every script.
+    if "_" in cell or not cell.isascii():
+        raise ValueError(cell)
+    return float(cell)
+
+
+def _cell_faults(schema: Schema, row: int, cells: list[str]) -> list[Fault]:
+    faults = []
+    for column, cell in enumerate(cells):
+        try:
+            _value(schema, column, cell)
+        except ValueError:
+            shown = cell if len(cell) <= 30 else cell[:30] + "…"
+            detail = cell_detail(schema, row, column, f"expected a number, got '{shown}'")
+            faults.append(Fault(locate(schema)(row, column), detail))
+    return faults
