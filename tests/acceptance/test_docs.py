@@ -2,8 +2,9 @@
 
 In README.md and docs/, a `bash` block is run, with those before it on its page, in a shell with -euo pipefail, in a
 folder that looks like a fresh clone beside a running system; a `python` block is run as a program (one that begins with
-`# name.py` is saved under that name). A `json` or `text` block right after it is what it must have printed, where "…"
-stands for anything. A `bash make` block starts or installs things: ELSEWHERE says which test does the same.
+`# name.py` is saved under that name, for all pages). A `json` or `text` block right after it is what it must have
+printed, where "…" stands for anything. A `bash make` block starts or installs things: ELSEWHERE says which test does
+the same.
 """
 
 import ast
@@ -57,6 +58,12 @@ ELSEWHERE = {
 PYTEST = re.compile(r"(?:TEST_DATABASE=postgresql )?(?:\.venv/bin/)?python -m pytest (\S+)(?: -k \w+)?")
 # Made by `make secrets`, ignored by git.
 SECRETS = "deploy/secrets"
+# Routes for people with a browser: nobody calls them with curl or from a program.
+FOR_BROWSERS = {"/api/docs/"}
+# How the pages send requests in bash: `ask /path …`, the shorthand that they define, or `curl … "$PORTAL_URL/path" …`.
+CURL = re.compile(
+    r"""\b(?:ask\s+["']?|curl\s.*?\$PORTAL_URL)(?P<path>/[^\s"'?]+)(?P<rest>.*?)(?=\b(?:ask|curl)\s|\Z)""", re.DOTALL
+)
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 MOMENT = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
 
@@ -73,6 +80,12 @@ class Block:
     def runs(self) -> bool:
         """Tell whether it is a command or a program to run here."""
         return self.info in ("bash", "python")
+
+    @property
+    def file(self) -> str | None:
+        """The name under which other programs import it, if it has one."""
+        named = re.match(r"# ([a-z_]+\.py)\n", self.text)
+        return named[1] if named else None
 
 
 def blocks(name: str) -> list[Block]:
@@ -103,6 +116,8 @@ def clone(folder: Path, run_dir: Path) -> Path:
     shutil.copytree(ROOT / "models_store", folder / "models_store", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / ".run").symlink_to(run_dir)
+    for block in (block for name in NAMES for block in blocks(name) if block.file):
+        (folder / str(block.file)).write_text(block.text)
     return folder
 
 
@@ -132,8 +147,7 @@ def run_page(name: str, place: Path, environment: dict[str, str]) -> dict[int, s
         script.append(f"echo {block.line} > {folder}/at")
         command = block.text
         if block.info == "python":
-            saved = re.match(r"# ([a-z_]+\.py)\n", block.text)
-            program = place / saved[1] if saved else folder / f"{block.line}.py"
+            program = folder / f"{block.line}.py"
             program.write_text(block.text)
             command = f"python {program}\n"
         script.append(f"{{\n{command}}} > {folder}/{block.line}.out")
@@ -145,7 +159,7 @@ def run_page(name: str, place: Path, environment: dict[str, str]) -> dict[int, s
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=180,
+        timeout=300,
         check=False,
     )
     at = (folder / "at").read_text().strip()
@@ -281,7 +295,7 @@ def defined(file: Path) -> set[str]:
 def test_every_file_and_function_that_is_named_exists(name: str) -> None:
     top = {path.name for path in ROOT.iterdir() if path.name not in (".git", ".venv", ".run")}
     file_names = {path.name for folder in top for path in (ROOT / folder).rglob("*")}
-    made = {m[1] for page in NAMES for b in blocks(page) if (m := re.match(r"# ([a-z_]+\.py)\n", b.text))}
+    made = {block.file for page in NAMES for block in blocks(page)}
     missing = []
     for token in re.findall(r"`([^`\n]+)`", prose(name)):
         if re.fullmatch(r"[\w.<>*-]+(/[\w.<>*-]+)*/?(:[\w.]+)?", token) and "/" in token:
@@ -295,9 +309,16 @@ def test_every_file_and_function_that_is_named_exists(name: str) -> None:
     assert missing == []
 
 
-def slugs(name: str) -> set[str]:
-    titles = re.findall(r"(?m)^#+ (.+)$", prose(name))
-    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+def sections(name: str) -> dict[str, range]:
+    """Return the lines of each section, its subsections among them, by the title as links have it."""
+    lines = (ROOT / name).read_text().splitlines()
+    code = {line for b in blocks(name) for line in range(b.line, b.line + b.text.count("\n") + 1)}
+    titles = [(n, m) for n, line in enumerate(lines, 1) if n not in code and (m := re.match(r"(#+) (.+)", line))]
+    found = {}
+    for i, (start, title) in enumerate(titles):
+        end = next((n for n, other in titles[i + 1 :] if len(other[1]) <= len(title[1])), len(lines) + 1)
+        found[re.sub(r"[^\w -]", "", title[2].lower()).replace(" ", "-")] = range(start, end)
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -309,7 +330,7 @@ def test_every_link_leads_somewhere(name: str) -> None:
         path, _, anchor = target.partition("#")
         file = (ROOT / name).parent / path if path else ROOT / name
         page = os.path.relpath(file, ROOT)
-        if not file.exists() or (anchor and anchor not in slugs(page)):
+        if not file.exists() or (anchor and anchor not in sections(page)):
             dead.append(target)
     assert dead == []
 
@@ -387,12 +408,79 @@ def test_every_problem_is_listed_with_its_status() -> None:
     assert listed == [(slug, kind.status, kind.retryable) for slug, kind in PROBLEMS.items()]
 
 
+def operations() -> set[tuple[str, str]]:
+    """Method and path of everything that the portal answers, but for the admin and the redirect to it."""
+    found = set()
+    for route in urlpatterns:
+        if not isinstance(route, URLPattern) or str(route.pattern) == "":
+            continue
+        path = "/" + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(route.pattern)).replace("{job_id}", "{id}")
+        path = "/problems/{slug}" if path.startswith("/^problems") else path
+        view = getattr(route.callback, "view_class", None)
+        methods = [m for m in ("get", "post", "put", "patch", "delete") if hasattr(view, m)] or ["get"]
+        found |= {(method.upper(), path) for method in methods}
+    return found
+
+
+def routes() -> list[tuple[str, str, str, str]]:
+    """Method, path, page and section of each route in the API's table; without a link it is that of the line above."""
+    found, page, anchor = [], "", ""
+    for what, route, *_ in rows("docs/api.md", "what", "route"):
+        if link := re.search(r"\]\(([^)#]*)#([^)]+)\)", what):
+            page, anchor = f"docs/{link[1] or 'api.md'}", link[2]
+        method, path = plain(route).split()
+        found.append((method, path, page, anchor))
+    return found
+
+
+def requests(block: Block) -> Iterator[tuple[str, str]]:
+    """Yield method and path of each request that a block sends to a path which is written there."""
+    if block.info == "bash":
+        for sent in CURL.finditer(block.text):
+            method = re.search(r"\s-X (\w+)", sent[0])
+            yield (
+                method[1] if method else "POST" if re.search(r"\s(?:-d|--data\S*)\s", sent["rest"]) else "GET",
+                sent["path"],
+            )
+        return
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("ask", "call"):
+            path = node.args[0]
+            parts = path.values if isinstance(path, ast.JoinedStr) else [path]
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
+            named = {word.arg: word.value for word in node.keywords}
+            body = len(node.args) > 1 or "body" in named
+            method = named.get("method", ast.Constant("POST" if body else "GET"))
+            yield ast.literal_eval(method), text.partition("?")[0]
+
+
+def shown(page: str, anchor: str, language: str) -> set[tuple[str, str]]:
+    """The operations that the blocks in a section show; of those that fit a path the most exact one."""
+    lines = sections(page)[anchor]
+    found = set()
+    for block in blocks(page):
+        if block.line in lines and block.info == language:
+            for method, path in requests(block):
+                fits = [o for o in operations() if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", o[1]), path)]
+                exact = min((template.count("{") for _, template in fits), default=0)
+                found |= {o for o in fits if o[1].count("{") == exact and o[0] == method}
+    return found
+
+
 def test_every_route_is_listed() -> None:
-    routes = [str(r.pattern) for r in urlpatterns if isinstance(r, URLPattern)]
-    shown = {"/" + re.sub(r"<(\w+:)?(\w+)>", r"{\2}", r).replace("{job_id}", "{id}") for r in routes}
-    shown = {"/problems/{slug}" if r.startswith("/^problems") else r for r in shown} - {"/"}
-    listed = {plain(r[1]).split()[-1] for r in rows("docs/api.md", "what", "route")}
-    assert listed == shown
+    listed = [(method, path) for method, path, *_ in routes()]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == operations()
+
+
+@pytest.mark.parametrize("language", ["bash", "python"])
+def test_every_route_is_shown_where_the_table_of_routes_leads(language: str) -> None:
+    missing = [
+        f"{method} {path}: {page}#{anchor}"
+        for method, path, page, anchor in routes()
+        if path not in FOR_BROWSERS and (method, path) not in shown(page, anchor, language)
+    ]
+    assert missing == []
 
 
 def test_every_key_of_a_manifest_is_listed_with_its_default() -> None:
