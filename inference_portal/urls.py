@@ -38,6 +38,12 @@ class VersionConverter(ModelConverter):
     regex = "[1-9][0-9]{0,8}"
 
 
+class SegmentConverter(ModelConverter):
+    """Whatever stands there. The endpoint answers for names that no model can have, too: with its headers."""
+
+    regex = "[^/]*"
+
+
 class JobIdConverter(UUIDConverter):
     """A job's id, in capitals too."""
 
@@ -46,7 +52,7 @@ class JobIdConverter(UUIDConverter):
 
 register_converter(ModelConverter, "model")
 register_converter(VersionConverter, "version")
-
+register_converter(SegmentConverter, "segment")
 register_converter(JobIdConverter, "job_id")
 
 _JOB = "api/jobs/<job_id:job_id>"
@@ -55,8 +61,8 @@ _VERSION = f"{_MODEL}/versions/<version:version>"
 
 urlpatterns = [
     # Inference
-    path(f"{_MODEL}/infer", infer.InferView.as_view()),
-    path(f"{_VERSION}/infer", infer.InferView.as_view()),
+    path("v2/models/<segment:model>/infer", infer.InferView.as_view()),
+    path("v2/models/<segment:model>/versions/<segment:version>/infer", infer.InferView.as_view()),
     path("status/<model:model>", results.StatusByHeaderView.as_view()),
     path("status/<model:model>/<str:job_id>", results.StatusView.as_view()),
     path("result/<model:model>", results.ResultByHeaderView.as_view()),

@@ -75,8 +75,8 @@ OPERATORS: dict[str, Any] = {"reads": Role.OPERATOR, "writes": Role.OPERATOR, "j
 MANY = {"ids": ["{job}"]}
 
 TABLE: dict[str, Expected] = {
-    "v2/models/<model:model>/infer": INFER,
-    "v2/models/<model:model>/versions/<version:version>/infer": INFER,
+    "v2/models/<segment:model>/infer": INFER,
+    "v2/models/<segment:model>/versions/<segment:version>/infer": INFER,
     "status/<model:model>": BY_HEADER,
     "status/<model:model>/<str:job_id>": OF_A_JOB,
     "result/<model:model>": read(202, of_a_job=True, headers=BY_HEADER.headers),
@@ -157,6 +157,8 @@ def filled(text: str, job: Job, message: int) -> str:
     for name, value in {
         "<model:model>": "wine",
         "<version:version>": "1",
+        "<segment:model>": "wine",
+        "<segment:version>": "1",
         "<str:job_id>": str(job.id),
         "<uuid:job_id>": str(job.id),
         "<job_id:job_id>": str(job.id),

@@ -62,8 +62,8 @@ _STATUS = {
 }
 _CODING: Schema = {"type": "string", "enum": ["identity", "gzip", "deflate", "zstd"]}
 _TABLES = tuple(kind for kind in media.TABLES if kind != media.CSV)
-# What the endpoint answers with, but for 404: that a path has no route, it doesn't say itself.
-_ALL = [200, 202, 400, 401, 403, 406, 409, 410, 413, 415, 422, 429, 502, 503, 504]
+# What the endpoint answers with.
+_ALL = [200, 202, 400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 429, 502, 503, 504]
 # Where a job's end is answered.
 _ENDS = {
     409: "cancelled",
