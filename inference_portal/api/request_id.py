@@ -15,7 +15,7 @@ def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
     if job_id is None and "X-Inference-Id" in headers:
         raise Malformed("X-Inference-Id: expected a UUID, such as 0b0e7a52-6c1f-4b6e-9d1c-6f5f7d3a9c11")
     key = headers.get("Idempotency-Key", "")
-    if "Idempotency-Key" in headers and not is_key(key):
+    if "Idempotency-Key" in headers and not (is_key(key) and key.isascii()):
         raise Malformed(f"Idempotency-Key: expected 1 to {MAX_KEY_LENGTH} printable ASCII characters")
     return Identity(fingerprint, job_id, key)
 
@@ -29,5 +29,5 @@ def read_uuid(text: str) -> UUID | None:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether the text may be an idempotency key. In a body it may be more than ASCII, in a header it can't."""
+    """Tell whether the text may be an idempotency key: in a body. What else than ASCII a header holds, HTTP doesn't say."""
     return 1 <= len(text) <= MAX_KEY_LENGTH and text.isprintable()
