@@ -95,6 +95,7 @@ class InferView(APIView):
             return stack.enter_context(hub.place(job.id))
         except NoPlace:
             if self.preference.mode == prefer.ASYNC:
+                self.preference = self.preference.at_once()
                 return None
             raise Problem("no-place-to-wait", "All places for waiting are taken.") from None
 
