@@ -1,12 +1,27 @@
 """The names that a client may give a request: X-Inference-Id, an id of its own, and Idempotency-Key."""
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
+
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
 from inference_portal.jobs.repeats import Identity
 from workers.formats import Malformed
 
 MAX_KEY_LENGTH = 255
+
+
+class OfOneJob(APIView):
+    """A view of the job that its path names; a header X-Inference-Id may repeat that, not contradict it."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check who is asking, and the header. Raises what the framework does, and Malformed."""
+        super().initial(request, *args, **kwargs)
+        path, header = kwargs.get("job_id"), request.headers.get("X-Inference-Id")
+        if path is not None and header is not None and read_uuid(header) != read_uuid(str(path)):
+            raise Malformed(f"X-Inference-Id '{header}' contradicts the path, which names '{path}'.")
 
 
 def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
@@ -29,5 +44,5 @@ def read_uuid(text: str) -> UUID | None:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether the text may be an idempotency key: in a body. What else than ASCII a header holds, HTTP doesn't say."""
+    """Tell whether the text may be an idempotency key in a body. In a header it has to be ASCII."""
     return 1 <= len(text) <= MAX_KEY_LENGTH and text.isprintable()

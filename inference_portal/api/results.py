@@ -8,18 +8,17 @@ from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from inference_portal.api import answers, schemas
 from inference_portal.api.auth import caller_of
 from inference_portal.api.negotiation import ByTheView
-from inference_portal.api.request_id import read_uuid
+from inference_portal.api.request_id import OfOneJob, read_uuid
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.waiting import NoPlace, hub
 
 
-class StatusView(APIView):
+class StatusView(OfOneJob):
     """How far a job is."""
 
     @extend_schema(**schemas.STATUS)
@@ -31,7 +30,7 @@ class StatusView(APIView):
         return response
 
 
-class ResultView(APIView):
+class ResultView(OfOneJob):
     """What a job gave."""
 
     content_negotiation_class = ByTheView
@@ -105,14 +104,12 @@ def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
 
 
 def _job_id(request: Request, path_id: str | None) -> UUID:
-    header = request.headers.get("X-Inference-Id")
-    if path_id is None and header is None:
+    text = request.headers.get("X-Inference-Id") if path_id is None else path_id
+    if text is None:
         raise Problem("malformed", "The id is missing: append it to the path, or send X-Inference-Id.")
-    wanted = read_uuid(path_id or header or "")
-    if path_id is not None and header is not None and read_uuid(header) != wanted:
-        raise Problem("malformed", f"X-Inference-Id '{header}' contradicts the path, which names '{path_id}'.")
+    wanted = read_uuid(text)
     if wanted is None:
-        raise Problem("not-found", f"'{path_id or header}' is not the id of a job.")
+        raise Problem("not-found", f"'{text}' is not the id of a job.")
     return wanted
 
 
