@@ -1,7 +1,7 @@
 """Every route, on one page."""
 
 from django.contrib import admin
-from django.urls import path, re_path, register_converter
+from django.urls import path, register_converter
 from django.urls.converters import UUIDConverter
 from django.views.generic import RedirectView
 
@@ -44,6 +44,16 @@ class SegmentConverter(ModelConverter):
     regex = "[^/]*"
 
 
+class ProblemConverter(ModelConverter):
+    """A kind of problem. A slash behind it does no harm: people type the address of its page."""
+
+    regex = "[a-z-]+/?"
+
+    def to_python(self, value: str) -> str:
+        """Return it without the slash."""
+        return value.removesuffix("/")
+
+
 class JobIdConverter(UUIDConverter):
     """A job's id, in capitals too."""
 
@@ -53,6 +63,7 @@ class JobIdConverter(UUIDConverter):
 register_converter(ModelConverter, "model")
 register_converter(VersionConverter, "version")
 register_converter(SegmentConverter, "segment")
+register_converter(ProblemConverter, "problem")
 register_converter(JobIdConverter, "job_id")
 
 _JOB = "api/jobs/<job_id:job_id>"
@@ -102,8 +113,8 @@ urlpatterns = [
     # Documentation
     path("api/schema/", docs.SchemaView.as_view(), name="schema"),
     path("api/docs/", docs.DocsView.as_view(url_name="schema"), name="docs"),
-    path("problems/", docs.problem_list),
-    re_path(r"^problems/(?P<slug>[a-z-]+)/?$", docs.problem_page),
+    path("problems/", docs.ProblemsView.as_view()),
+    path("problems/<problem:slug>", docs.ProblemView.as_view()),
     # Health
     path("healthz", health.AliveView.as_view()),
     path("readyz", health.CanWorkView.as_view()),

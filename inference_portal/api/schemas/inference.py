@@ -46,7 +46,7 @@ _V2_ANSWER = {
     ],
 }
 _PREDICTIONS = {"predictions": [{"probability": [0.997, 0.0014, 0.0013], "label": "class_0"}]}
-_ANSWER_CSV = "probability.0,probability.1,probability.2,label\r\n0.997,0.0014,0.0013,class_0\r\n"
+_ANSWER_CSV = "probability_0,probability_1,probability_2,label\r\n0.997,0.0014,0.0013,class_0\r\n"
 _V2_REQUEST = {"inputs": [{"name": "table", "shape": [1, 13], "datatype": "FP32", "data": WINE}]}
 _STATUS = {
     "Id": JOB_ID,
