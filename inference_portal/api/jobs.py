@@ -21,7 +21,7 @@ from inference_portal.api.job_fields import JobDetailSerializer, JobSerializer
 from inference_portal.api.lists import NewestFirst, check_parameters
 from inference_portal.api.request_id import OfOneJob
 from inference_portal.api.submission import Submission
-from inference_portal.errors import Problem, as_problem, problem_fields
+from inference_portal.errors import Problem, as_problem, problem_of_many
 from inference_portal.jobs.models import Job, JobQuerySet
 from inference_portal.jobs.repeats import Identity
 from inference_portal.jobs.states import State
@@ -110,6 +110,7 @@ class JobBulkView(APIView):
     def post(self, request: Request) -> Response:
         """Submit up to MAX_BULK jobs, each for itself: what is wrong with one doesn't stop the others."""
         job_options.refuse_headers(request.headers)
+        request_id.refuse_headers(request.headers)
         data = json_body.read_object(read_json_body(request))
         if unknown := sorted(data.keys() - {"jobs"}):
             raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
@@ -144,4 +145,4 @@ def _answer(request: Request, done: Job | BaseException) -> dict[str, Any]:
     """Return one job's part of the answer to many."""
     if isinstance(done, Job):
         return {"status": 202, **answers.paths(done)}
-    return problem_fields(request, as_problem(done))
+    return problem_of_many(request, as_problem(done))

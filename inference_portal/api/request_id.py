@@ -8,9 +8,14 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from inference_portal.jobs.repeats import Identity
-from workers.formats import Malformed
+from workers.formats import Malformed, Unavailable
 
 MAX_KEY_LENGTH = 255
+# What to do where the headers, which name one request, can't be read.
+_OF_ONE = {
+    "X-Inference-Id": "send each job by PUT under its id",
+    "Idempotency-Key": "send each job's field 'idempotency_key'",
+}
 
 
 class OfOneJob(APIView):
@@ -33,6 +38,13 @@ def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
     if "Idempotency-Key" in headers and not (is_key(key) and key.isascii()):
         raise Malformed(f"Idempotency-Key: expected 1 to {MAX_KEY_LENGTH} printable ASCII characters")
     return Identity(fingerprint, job_id, key)
+
+
+def refuse_headers(headers: Mapping[str, str]) -> None:
+    """Raise Unavailable where one request stands for many: passing over a name would mislead."""
+    for header, instead in _OF_ONE.items():
+        if header in headers:
+            raise Unavailable(f"The header {header} is not read on this path; {instead}.")
 
 
 def read_uuid(text: str) -> UUID | None:
