@@ -46,7 +46,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "cancelled": ProblemType(409, "The job was cancelled", False, "Somebody of the team cancelled it; there is no result. Submit it again if you need one."),
     "expired": ProblemType(410, "The job expired", False, "No worker could start it within its time to live. Submit it again if you still need the result, with more time or none."),
     "result-purged": ProblemType(410, "The result is gone", False, "The job succeeded long ago; its input and result were removed when they grew old (RESULT_RETENTION_HOURS)."),
-    "result-not-kept": ProblemType(410, "The result was not kept", False, "The job was submitted with 'Prefer: respond-async-proxy', fire and forget: its result goes to its deliveries only. Submit with 'respond-async' to fetch it."),
+    "result-not-kept": ProblemType(410, "The result is not kept", False, "The job was submitted with 'Prefer: respond-async-proxy', fire and forget: its result goes to its deliveries only. Submit with 'respond-async' to fetch it."),
     "too-large": ProblemType(413, "The request is too large", False, "Split it into several requests; the detail names the limit."),
     "unsupported-media-type": ProblemType(415, "This content type isn't read here", False, "The detail names the types, or the compressions, that are read here."),
     "invalid-input": ProblemType(422, "The input doesn't fit", False, "'errors' names each place (a JSON pointer) and what was expected there. Nothing was queued."),

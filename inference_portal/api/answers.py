@@ -48,12 +48,17 @@ def wait_expired(job: Job) -> Problem:
     )
 
 
+def knows_result(job: Job) -> bool:
+    """Tell whether `result` can say what it will say: of fire and forget, that there is none to fetch."""
+    return job.is_final or not job.keeps_result
+
+
 def result(request: HttpRequest | Any, job: Job) -> HttpResponse:
-    """Return a final job's result, in the accepted format. Raises the problem that ended the job, or a 406."""
-    if job.state != State.SUCCEEDED:
+    """Return a job's result, in the accepted format. Raises the problem that ended the job, a 410, or a 406."""
+    if job.is_final and job.state != State.SUCCEEDED:
         raise job_problem(job)
     if not job.keeps_result:
-        raise Problem("result-not-kept", f"Job {job.id} was fire and forget; its result was not kept.")
+        raise Problem("result-not-kept", f"Job {job.id} was sent as fire and forget; its result is not kept.")
     if job.purged_at is not None:
         raise Problem("result-purged", f"The result of job {job.id} was removed at {job.purged_at:%Y-%m-%d %H:%M} UTC.")
     answer = Answer.of(

@@ -1,6 +1,7 @@
 """Status and result of a job: GET /status/{model}/{id} and /result/{model}/{id}, and the same under /api/jobs/{id}/."""
 
 import re
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from uuid import UUID
 
@@ -24,7 +25,7 @@ class StatusView(OfOneJob):
     @extend_schema(**schemas.STATUS)
     def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
         """Return the status, with ?wait=N once the job is final or N seconds are over."""
-        job = find_job(request, model, job_id)
+        job = find_job(request, model, job_id, until=lambda job: job.is_final)
         response = JsonResponse(answers.status(job))
         response["X-Inference-Id"] = str(job.id)
         return response
@@ -38,9 +39,9 @@ class ResultView(OfOneJob):
     @extend_schema(**schemas.RESULT)
     def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
         """Return the result, 202 while the job is open, or the problem that ended it."""
-        job = find_job(request, model, job_id)
+        job = find_job(request, model, job_id, until=answers.knows_result)
         try:
-            response = answers.result(request, job) if job.is_final else answers.accepted(job)
+            response = answers.result(request, job) if answers.knows_result(job) else answers.accepted(job)
         except Problem as problem:
             problem.headers["X-Inference-Id"] = str(job.id)
             raise
@@ -84,8 +85,9 @@ class JobResultView(ResultView):
         return super().get(request, None, str(job_id))
 
 
-def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
-    """Return the job that path or header name, after at most ?wait=N seconds if it is open. Raises Problem."""
+def find_job(request: Request, model: str | None, path_id: str | None, until: Callable[[Job], bool]) -> Job:
+    """Return the job that path or header name; if `until` isn't true of it yet, once it has ended or ?wait=N seconds
+    are over. Raises Problem."""
     job_id = _job_id(request, path_id)
     seconds = _wait(request)
     caller = caller_of(request)
@@ -96,7 +98,7 @@ def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
             with suppress(NoPlace):
                 waiter = stack.enter_context(hub.place(job_id))
         job = Job.objects.named(job_id, caller, model)
-        if job is not None and not job.is_final and waiter is not None:
+        if job is not None and not until(job) and waiter is not None:
             job = waiter.wait(seconds) or Job.objects.named(job_id, caller, model)
     if job is None:
         raise Problem("not-found", f"There is no job '{job_id}'" + (f" of the model '{model}'." if model else "."))

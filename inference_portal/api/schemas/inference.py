@@ -68,7 +68,7 @@ _ALL = [200, 202, 400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 429, 502, 50
 # Where a job's end is answered.
 _ENDS = {
     409: "cancelled",
-    410: "expired before a worker could start it, or fire and forget: its result was not kept",
+    410: "expired before a worker could start it, or fire and forget: its result is not kept",
     422: "the model refused the data",
     502: "the model failed, or the job was given up",
 }
@@ -193,7 +193,7 @@ _RESULT_OF: dict[str, Any] = {
             | DENIED
             | UNKNOWN
             | _ENDS
-            | {410: "it expired, its result was not kept, or retention has removed it"}
+            | {410: "it expired, its result is not kept (open or succeeded), or retention has removed it"}
         ),
     },
 }
