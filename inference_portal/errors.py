@@ -46,7 +46,7 @@ PROBLEMS: dict[str, ProblemType] = {
     "cancelled": ProblemType(409, "The job was cancelled", False, "Somebody of the team cancelled it; there is no result. Submit it again if you need one."),
     "expired": ProblemType(410, "The job expired", False, "No worker could start it within its time to live. Submit it again if you still need the result, with more time or none."),
     "result-purged": ProblemType(410, "The result is gone", False, "The job succeeded long ago; its input and result were removed when they grew old (RESULT_RETENTION_HOURS)."),
-    "result-not-kept": ProblemType(410, "The result was not kept", False, "The job was submitted with 'Prefer: respond-async-proxy', fire and forget: its result goes to its deliveries only. Submit with 'respond-async' to fetch it."),
+    "result-not-kept": ProblemType(410, "The result is not kept", False, "The job was submitted with 'Prefer: respond-async-proxy', fire and forget: its result goes to its deliveries only. Submit with 'respond-async' to fetch it."),
     "too-large": ProblemType(413, "The request is too large", False, "Split it into several requests; the detail names the limit."),
     "unsupported-media-type": ProblemType(415, "This content type isn't read here", False, "The detail names the types, or the compressions, that are read here."),
     "invalid-input": ProblemType(422, "The input doesn't fit", False, "'errors' names each place (a JSON pointer) and what was expected there. Nothing was queued."),
@@ -59,9 +59,9 @@ PROBLEMS: dict[str, ProblemType] = {
     "model-error": ProblemType(502, "The model failed", False, "The model raised an error on this input, and would again. The detail says which."),
     "dead-lettered": ProblemType(502, "The job was given up", False, "All its attempts failed. It is kept with its input and its errors, for an operator to look at."),
     "no-place-to-wait": ProblemType(503, "Too many requests are waiting", True, "Try again, or send 'Prefer: respond-async' and poll: that needs no place."),
-    "unavailable": ProblemType(503, "The portal can't do this now", True, "The database is away. Try again after Retry-After seconds; if it went away in the middle of accepting a request, that job may exist: look at the list."),
+    "unavailable": ProblemType(503, "The portal can't do this now", True, "Mostly the database is away, sometimes the job of the same name was being removed at that moment; the detail says which. Try again after Retry-After seconds. If the database went away in the middle of accepting a request, that job may exist: look at the list."),
     "system-full": ProblemType(503, "Too many jobs are open", True, "The jobs of all teams together are as many as may be open at once; nothing was queued. Try again after Retry-After seconds."),
-    "not-ready": ProblemType(503, "No worker serves this model now", True, "Requests are accepted and wait until a worker comes."),
+    "not-ready": ProblemType(503, "Not ready", True, "The detail says what is missing. Without a worker requests are accepted and wait until one comes; without a model in the store there is nothing to ask."),
     "wait-expired": ProblemType(504, "Still running", False, "The job goes on. Fetch its result from Location, or wait longer with 'Prefer: wait=N'."),
 }  # fmt: skip
 
@@ -73,9 +73,19 @@ class Problem(Exception):
     """Raise it anywhere below a view, and the client gets the problem."""
 
     def __init__(
-        self, slug: str, detail: str, *, faults: tuple[Fault, ...] = (), headers: Mapping[str, str] | None = None
+        self,
+        slug: str,
+        detail: str,
+        *,
+        faults: tuple[Fault, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         self.slug, self.detail, self.faults, self.headers = slug, detail, faults, dict(headers or {})
+        # What this problem's object tells beside the fields that all have.
+        self.more = dict(more or {})
+        if PROBLEMS[slug].status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+            self.headers.setdefault("Retry-After", "1")
         super().__init__(f"{slug}: {detail}")
 
 
@@ -92,9 +102,15 @@ def problem_fields(request: HttpRequest | Any, problem: Problem) -> dict[str, An
     }
     if problem.faults:
         body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in problem.faults]
-    if request.path.startswith("/v2"):
+    if request.path == "/v2" or request.path.startswith("/v2/"):
         body["error"] = problem.detail
-    return body
+    return body | problem.more
+
+
+def problem_of_many(request: HttpRequest | Any, problem: Problem) -> dict[str, Any]:
+    """Return the problem of one of many that one request asked for: it has no header that says when to try again."""
+    body = problem_fields(request, problem)
+    return body | ({"retry_after": int(problem.headers["Retry-After"])} if "Retry-After" in problem.headers else {})
 
 
 def problem_response(request: HttpRequest | Any, problem: Problem) -> HttpResponse:
@@ -104,8 +120,6 @@ def problem_response(request: HttpRequest | Any, problem: Problem) -> HttpRespon
     response = HttpResponse(json.dumps(body), status=kind.status, content_type="application/problem+json")
     for name, value in problem.headers.items():
         response[name] = value
-    if kind.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        response.setdefault("Retry-After", "1")
     return response
 
 

@@ -188,6 +188,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "inference_portal.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    # The type of an answer is Accept's business; ?format= would make a route 404.
+    "URL_FORMAT_OVERRIDE": None,
     # The OpenAPI document describes the routes; OPTIONS would describe them by guessing from serializers.
     "DEFAULT_METADATA_CLASS": "inference_portal.api.options.MethodsMetadata",
 }

@@ -1,7 +1,7 @@
 """Every route, on one page."""
 
 from django.contrib import admin
-from django.urls import path, re_path, register_converter
+from django.urls import path, register_converter
 from django.urls.converters import UUIDConverter
 from django.views.generic import RedirectView
 
@@ -38,6 +38,22 @@ class VersionConverter(ModelConverter):
     regex = "[1-9][0-9]{0,8}"
 
 
+class SegmentConverter(ModelConverter):
+    """Whatever stands there. The endpoint answers for names that no model can have, too: with its headers."""
+
+    regex = "[^/]*"
+
+
+class ProblemConverter(ModelConverter):
+    """A kind of problem. A slash behind it does no harm: people type the address of its page."""
+
+    regex = "[a-z-]+/?"
+
+    def to_python(self, value: str) -> str:
+        """Return it without the slash."""
+        return value.removesuffix("/")
+
+
 class JobIdConverter(UUIDConverter):
     """A job's id, in capitals too."""
 
@@ -46,7 +62,8 @@ class JobIdConverter(UUIDConverter):
 
 register_converter(ModelConverter, "model")
 register_converter(VersionConverter, "version")
-
+register_converter(SegmentConverter, "segment")
+register_converter(ProblemConverter, "problem")
 register_converter(JobIdConverter, "job_id")
 
 _JOB = "api/jobs/<job_id:job_id>"
@@ -55,8 +72,8 @@ _VERSION = f"{_MODEL}/versions/<version:version>"
 
 urlpatterns = [
     # Inference
-    path(f"{_MODEL}/infer", infer.InferView.as_view()),
-    path(f"{_VERSION}/infer", infer.InferView.as_view()),
+    path("v2/models/<segment:model>/infer", infer.InferView.as_view()),
+    path("v2/models/<segment:model>/versions/<segment:version>/infer", infer.InferView.as_view()),
     path("status/<model:model>", results.StatusByHeaderView.as_view()),
     path("status/<model:model>/<str:job_id>", results.StatusView.as_view()),
     path("result/<model:model>", results.ResultByHeaderView.as_view()),
@@ -96,8 +113,8 @@ urlpatterns = [
     # Documentation
     path("api/schema/", docs.SchemaView.as_view(), name="schema"),
     path("api/docs/", docs.DocsView.as_view(url_name="schema"), name="docs"),
-    path("problems/", docs.problem_list),
-    re_path(r"^problems/(?P<slug>[a-z-]+)/?$", docs.problem_page),
+    path("problems/", docs.ProblemsView.as_view()),
+    path("problems/<problem:slug>", docs.ProblemView.as_view()),
     # Health
     path("healthz", health.AliveView.as_view()),
     path("readyz", health.CanWorkView.as_view()),

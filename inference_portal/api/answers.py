@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.http.request import MediaType
 
+from inference_portal.api.accept import ANYTHING, preferred
 from inference_portal.errors import JOB_PROBLEMS, Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.pace import ask_again
@@ -48,12 +48,17 @@ def wait_expired(job: Job) -> Problem:
     )
 
 
+def knows_result(job: Job) -> bool:
+    """Tell whether `result` can say what it will say: of fire and forget, that there is none to fetch."""
+    return job.is_final or not job.keeps_result
+
+
 def result(request: HttpRequest | Any, job: Job) -> HttpResponse:
-    """Return a final job's result, in the accepted format. Raises the problem that ended the job, or a 406."""
-    if job.state != State.SUCCEEDED:
+    """Return a job's result, in the accepted format. Raises the problem that ended the job, a 410, or a 406."""
+    if job.is_final and job.state != State.SUCCEEDED:
         raise job_problem(job)
     if not job.keeps_result:
-        raise Problem("result-not-kept", f"Job {job.id} was fire and forget; its result was not kept.")
+        raise Problem("result-not-kept", f"Job {job.id} was sent as fire and forget; its result is not kept.")
     if job.purged_at is not None:
         raise Problem("result-purged", f"The result of job {job.id} was removed at {job.purged_at:%Y-%m-%d %H:%M} UTC.")
     answer = Answer.of(
@@ -68,19 +73,14 @@ def format_for(request: HttpRequest | Any, job: Job) -> str:
 
     Of equals the type that answers the request by default goes first.
     """
-    default = media.default_type(job.reply)
-    others = [kind for kind in media.ANSWERS if kind != default]
-    accepted: str | None = request.get_preferred_type([k for k in (default, *others) if not _refused(request, k)])
+    default, header = media.default_type(job.reply), request.headers.get("Accept", ANYTHING)
+    # What nearly all clients send: nothing to read.
+    if header == ANYTHING:
+        return default
+    accepted = preferred(header, dict.fromkeys((default, *media.ANSWERS)))
     if accepted is None:
         raise Problem("not-acceptable", f"The result can be had as {', '.join(media.ANSWERS)}.")
     return accepted
-
-
-def _refused(request: HttpRequest | Any, kind: str) -> bool:
-    """Tell whether the client says "not this one" (q=0), which Django forgets where a wildcard stands beside it."""
-    accepted = [MediaType(part) for part in request.headers.get("Accept", "*/*").split(",") if part.strip()]
-    about_it = [media_type for media_type in accepted if MediaType(kind).match(media_type)]
-    return bool(about_it) and max(about_it, key=lambda media_type: media_type.specificity).quality == 0
 
 
 def job_problem(job: Job) -> Problem:

@@ -20,7 +20,7 @@ from inference_portal.api.body import read_json_body
 from inference_portal.api.job_fields import AttemptSerializer
 from inference_portal.api.lists import FilteredListView
 from inference_portal.api.schemas import dead_letters as schemas
-from inference_portal.errors import Problem, as_problem, problem_fields
+from inference_portal.errors import Problem, as_problem, problem_of_many
 from inference_portal.jobs import dead_letters
 from inference_portal.jobs.dead_letters import UnknownDeadLetter
 from inference_portal.jobs.models import AuditEntry, Job, JobQuerySet
@@ -185,7 +185,7 @@ def _in_bulk(request: Request, data: dict[str, Any], act: Callable[[Any], dict[s
     if not isinstance(ids, list) or not 1 <= len(ids) <= dead_letters.MAX_BULK:
         raise Invalid(Fault("/ids", f"expected a list of 1 to {dead_letters.MAX_BULK:,} ids"))
     results = [
-        problem_fields(request, as_problem(_translated(done))) if isinstance(done, Exception) else done
+        problem_of_many(request, as_problem(_translated(done))) if isinstance(done, Exception) else done
         for _, done in dead_letters.each(ids, act)
     ]
     return Response({"results": results})

@@ -3,22 +3,37 @@
 from typing import Any
 
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
-from django.views.decorators.csrf import csrf_exempt
+from drf_spectacular.renderers import (
+    OpenApiJsonRenderer,
+    OpenApiJsonRenderer2,
+    OpenApiYamlRenderer,
+    OpenApiYamlRenderer2,
+)
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.exceptions import NotAuthenticated
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.views import APIView
 
+from inference_portal.api import schemas
 from inference_portal.api.auth import RolePermission
-from inference_portal.errors import PROBLEMS, Problem, problem_response
+from inference_portal.api.negotiation import ByTheView
+from inference_portal.errors import PROBLEMS, Problem
 
 
+@extend_schema_view(get=extend_schema(**schemas.SCHEMA))
 class SchemaView(SpectacularAPIView):
-    """GET /api/schema/."""
+    """GET /api/schema/: the document, as JSON or YAML by Accept."""
 
     permission_classes = [RolePermission]
+    # JSON for those who don't mind: whoever reads YAML reads that, too.
+    renderer_classes = [OpenApiJsonRenderer2, OpenApiJsonRenderer, OpenApiYamlRenderer, OpenApiYamlRenderer2]
 
 
+@extend_schema_view(get=extend_schema(**schemas.DOCS))
 class DocsView(SpectacularSwaggerView):
     """GET /api/docs/. A browser that isn't logged in is sent to the login."""
 
@@ -33,21 +48,30 @@ class DocsView(SpectacularSwaggerView):
         return super().handle_exception(error)
 
 
-@csrf_exempt
-def problem_page(request: HttpRequest, slug: str) -> HttpResponse:
-    """Explain one problem type."""
-    if request.method not in ("GET", "HEAD"):
-        return problem_response(request, Problem("method-not-allowed", "Problem types can only be read."))
-    kind = PROBLEMS.get(slug)
-    if kind is None:
-        return problem_response(request, Problem("not-found", f"There is no problem type '{slug}'."))
-    return _page(request, {slug: kind})
+class ProblemsView(APIView):
+    """A page for people, open to everybody."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+    content_negotiation_class = ByTheView
+
+    @extend_schema(**schemas.PROBLEMS)
+    def get(self, request: Request) -> HttpResponse:
+        """List all problem types."""
+        return _page(request, PROBLEMS)
 
 
-def problem_list(request: HttpRequest) -> HttpResponse:
-    """List all problem types."""
-    return _page(request, PROBLEMS)
+class ProblemView(ProblemsView):
+    """The same of one problem type."""
+
+    @extend_schema(**schemas.PROBLEM)
+    def get(self, request: Request, slug: str) -> HttpResponse:  # type: ignore[override]
+        """Explain one problem type."""
+        kind = PROBLEMS.get(slug)
+        if kind is None:
+            raise Problem("not-found", f"There is no problem type '{slug}'.")
+        return _page(request, {slug: kind})
 
 
-def _page(request: HttpRequest, problems: dict[str, Any]) -> HttpResponse:
-    return render(request, "problems.html", {"problems": problems, "single": len(problems) == 1})
+def _page(request: Request, problems: dict[str, Any]) -> HttpResponse:
+    return render(request._request, "problems.html", {"problems": problems, "single": len(problems) == 1})

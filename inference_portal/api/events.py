@@ -9,11 +9,11 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from inference_portal.api import answers, schemas
 from inference_portal.api.auth import caller_of
 from inference_portal.api.negotiation import ByTheView
+from inference_portal.api.request_id import OfOneJob
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.streams import Follower, streams
@@ -25,7 +25,7 @@ KEEP_ALIVE_SECONDS = 5.0
 RETRY = 2_000
 
 
-class JobEventsView(APIView):
+class JobEventsView(OfOneJob):
     """GET a stream of a job's states."""
 
     content_negotiation_class = ByTheView

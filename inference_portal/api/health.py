@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from inference_portal.api import schemas
+from inference_portal.errors import Problem
 from inference_portal.jobs.models import Worker
 from inference_portal.store import model_store
 from workers import topology
@@ -33,7 +34,8 @@ class CanWorkView(APIView):
 
     @extend_schema(**schemas.READYZ)
     def get(self, request: Request) -> HttpResponse:
-        """Answer 200, or 503 without database or model store. Missing workers only degrade: requests wait for them."""
+        """Answer 200, or 503 without database or model store, each with what was looked at. Missing workers only
+        degrade: requests wait for them."""
         try:
             lanes = list(Worker.objects.alive().values_list("pools", flat=True))
             database = True
@@ -56,4 +58,8 @@ class CanWorkView(APIView):
             # Jobs that may have killed a worker are tried alone there; without it they wait.
             "isolation": f"degraded: nobody reads {', '.join(missing)}" if missing else "ok",
         }
-        return JsonResponse(checks, status=200 if database and store else 503)
+        if not database:
+            raise Problem("unavailable", "The database is away, try again.", more=checks)
+        if not store:
+            raise Problem("not-ready", "The model store holds no model that can be served.", more=checks)
+        return JsonResponse(checks)

@@ -40,7 +40,7 @@ class InferView(APIView):
         options = job_options.from_headers(request.headers)
         sent = media.Sent(request.content_type or "", request.headers.get("Inference-Header-Content-Length"))
         body = read_body(request)
-        compared = (model, version, *sent, *job_options.compared(options))
+        compared = (model, version, *media.reading(sent), *job_options.compared(options))
         identity = request_id.identity(request.headers, repeats.fingerprint(body, *compared))
         caller = caller_of(request)
         earlier = repeats.first(identity, caller)
@@ -95,6 +95,7 @@ class InferView(APIView):
             return stack.enter_context(hub.place(job.id))
         except NoPlace:
             if self.preference.mode == prefer.ASYNC:
+                self.preference = self.preference.at_once()
                 return None
             raise Problem("no-place-to-wait", "All places for waiting are taken.") from None
 

@@ -6,20 +6,20 @@ from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from inference_portal.accounts.models import Role
 from inference_portal.api import answers, schemas
 from inference_portal.api.auth import caller_of, require_role
 from inference_portal.api.dead_letters import read_body, version_of
 from inference_portal.api.job_fields import JobSerializer
+from inference_portal.api.request_id import OfOneJob
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.rerun import NotWaiting, rerun
 from inference_portal.jobs.services import job_cancel
 
 
-class JobActionView(APIView):
+class JobActionView(OfOneJob):
     """A view that changes one job. Whether it exists for the caller comes first: another team's is 404."""
 
     required_role = Role.VIEWER

@@ -19,12 +19,13 @@ from inference_portal.api.auth import caller_of
 from inference_portal.api.body import read_json_body
 from inference_portal.api.job_fields import JobDetailSerializer, JobSerializer
 from inference_portal.api.lists import NewestFirst, check_parameters
+from inference_portal.api.request_id import OfOneJob
 from inference_portal.api.submission import Submission
-from inference_portal.errors import Problem, as_problem, problem_fields
+from inference_portal.errors import Problem, as_problem, problem_of_many
 from inference_portal.jobs.models import Job, JobQuerySet
 from inference_portal.jobs.repeats import Identity
 from inference_portal.jobs.states import State
-from workers.formats import Fault, Invalid, Malformed, escape, json_body
+from workers.formats import Fault, Invalid, escape, json_body
 from workers.schema import MAX_FAULTS
 
 # So many may be submitted in one call.
@@ -79,7 +80,7 @@ class JobListView(generics.ListAPIView[Job]):
         return _submit(request, request_id.identity(request.headers, ""))
 
 
-class JobView(generics.RetrieveAPIView[Job]):
+class JobView(OfOneJob, generics.RetrieveAPIView[Job]):
     """GET one job with its attempts, PUT submits it under the client's own id."""
 
     queryset = Job.objects.none()
@@ -99,10 +100,7 @@ class JobView(generics.RetrieveAPIView[Job]):
     @extend_schema(**schemas.JOB_PUT)
     def put(self, request: Request, job_id: UUID) -> HttpResponse:
         """Submit a job under this id; sent again, it is the same job."""
-        sent = request_id.identity(request.headers, "")
-        if sent.id not in (None, job_id):
-            raise Malformed(f"X-Inference-Id '{sent.id}' contradicts the path, which names '{job_id}'.")
-        return _submit(request, Identity("", job_id, sent.key))
+        return _submit(request, Identity("", job_id, request_id.identity(request.headers, "").key))
 
 
 class JobBulkView(APIView):
@@ -112,6 +110,7 @@ class JobBulkView(APIView):
     def post(self, request: Request) -> Response:
         """Submit up to MAX_BULK jobs, each for itself: what is wrong with one doesn't stop the others."""
         job_options.refuse_headers(request.headers)
+        request_id.refuse_headers(request.headers)
         data = json_body.read_object(read_json_body(request))
         if unknown := sorted(data.keys() - {"jobs"}):
             raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
@@ -146,4 +145,4 @@ def _answer(request: Request, done: Job | BaseException) -> dict[str, Any]:
     """Return one job's part of the answer to many."""
     if isinstance(done, Job):
         return {"status": 202, **answers.paths(done)}
-    return problem_fields(request, as_problem(done))
+    return problem_of_many(request, as_problem(done))

@@ -22,7 +22,16 @@ class Preference:
 
     mode: str = ""
     wait: float | None = None
-    applied: str = ""
+
+    @property
+    def applied(self) -> str:
+        """What `Preference-Applied` says once all of it was honoured."""
+        wait = "" if self.wait is None else f"wait={self.wait:g}"
+        return ", ".join(filter(None, (self.mode, wait)))
+
+    def at_once(self) -> "Preference":
+        """Return the same without the wait."""
+        return Preference(self.mode)
 
 
 def parse(header: str | None, longest: float) -> Preference:
@@ -41,5 +50,4 @@ def parse(header: str | None, longest: float) -> Preference:
             wait = min(float(value), longest)
     if mode in (PROXY, CONTAINER):
         wait = None
-    applied = ([mode] if mode else []) + ([] if wait is None else [f"wait={wait:g}"])
-    return Preference(mode, wait, ", ".join(applied))
+    return Preference(mode, wait)

@@ -6,10 +6,10 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from inference_portal.api import schemas
 from inference_portal.api.auth import caller_of
+from inference_portal.api.request_id import OfOneJob
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.states import State
@@ -33,7 +33,7 @@ class ReceiptSerializer(serializers.ModelSerializer[Job]):
         return dict(part.split(" ", 1) for part in job.libraries.split(", ") if " " in part)
 
 
-class ReceiptView(APIView):
+class ReceiptView(OfOneJob):
     """GET what made the result."""
 
     @extend_schema(**schemas.JOB_RECEIPT)

@@ -1,12 +1,32 @@
 """The names that a client may give a request: X-Inference-Id, an id of its own, and Idempotency-Key."""
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
 from inference_portal.jobs.repeats import Identity
-from workers.formats import Malformed
+from workers.formats import Malformed, Unavailable
 
 MAX_KEY_LENGTH = 255
+# What to do where the headers, which name one request, can't be read.
+_OF_ONE = {
+    "X-Inference-Id": "send each job by PUT under its id",
+    "Idempotency-Key": "send each job's field 'idempotency_key'",
+}
+
+
+class OfOneJob(APIView):
+    """A view of the job that its path names; a header X-Inference-Id may repeat that, not contradict it."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check who is asking, and the header. Raises what the framework does, and Malformed."""
+        super().initial(request, *args, **kwargs)
+        path, header = kwargs.get("job_id"), request.headers.get("X-Inference-Id")
+        if path is not None and header is not None and read_uuid(header) != read_uuid(str(path)):
+            raise Malformed(f"X-Inference-Id '{header}' contradicts the path, which names '{path}'.")
 
 
 def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
@@ -15,9 +35,16 @@ def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
     if job_id is None and "X-Inference-Id" in headers:
         raise Malformed("X-Inference-Id: expected a UUID, such as 0b0e7a52-6c1f-4b6e-9d1c-6f5f7d3a9c11")
     key = headers.get("Idempotency-Key", "")
-    if "Idempotency-Key" in headers and not is_key(key):
+    if "Idempotency-Key" in headers and not (is_key(key) and key.isascii()):
         raise Malformed(f"Idempotency-Key: expected 1 to {MAX_KEY_LENGTH} printable ASCII characters")
     return Identity(fingerprint, job_id, key)
+
+
+def refuse_headers(headers: Mapping[str, str]) -> None:
+    """Raise Unavailable where one request stands for many: passing over a name would mislead."""
+    for header, instead in _OF_ONE.items():
+        if header in headers:
+            raise Unavailable(f"The header {header} is not read on this path; {instead}.")
 
 
 def read_uuid(text: str) -> UUID | None:
@@ -29,5 +56,5 @@ def read_uuid(text: str) -> UUID | None:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether the text may be an idempotency key. In a body it may be more than ASCII, in a header it can't."""
+    """Tell whether the text may be an idempotency key in a body. In a header it has to be ASCII."""
     return 1 <= len(text) <= MAX_KEY_LENGTH and text.isprintable()

@@ -1,6 +1,7 @@
 """Status and result of a job: GET /status/{model}/{id} and /result/{model}/{id}, and the same under /api/jobs/{id}/."""
 
 import re
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from uuid import UUID
 
@@ -8,30 +9,29 @@ from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from inference_portal.api import answers, schemas
 from inference_portal.api.auth import caller_of
 from inference_portal.api.negotiation import ByTheView
-from inference_portal.api.request_id import read_uuid
+from inference_portal.api.request_id import OfOneJob, read_uuid
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.waiting import NoPlace, hub
 
 
-class StatusView(APIView):
+class StatusView(OfOneJob):
     """How far a job is."""
 
     @extend_schema(**schemas.STATUS)
     def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
         """Return the status, with ?wait=N once the job is final or N seconds are over."""
-        job = find_job(request, model, job_id)
+        job = find_job(request, model, job_id, until=lambda job: job.is_final)
         response = JsonResponse(answers.status(job))
         response["X-Inference-Id"] = str(job.id)
         return response
 
 
-class ResultView(APIView):
+class ResultView(OfOneJob):
     """What a job gave."""
 
     content_negotiation_class = ByTheView
@@ -39,9 +39,9 @@ class ResultView(APIView):
     @extend_schema(**schemas.RESULT)
     def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
         """Return the result, 202 while the job is open, or the problem that ended it."""
-        job = find_job(request, model, job_id)
+        job = find_job(request, model, job_id, until=answers.knows_result)
         try:
-            response = answers.result(request, job) if job.is_final else answers.accepted(job)
+            response = answers.result(request, job) if answers.knows_result(job) else answers.accepted(job)
         except Problem as problem:
             problem.headers["X-Inference-Id"] = str(job.id)
             raise
@@ -85,8 +85,9 @@ class JobResultView(ResultView):
         return super().get(request, None, str(job_id))
 
 
-def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
-    """Return the job that path or header name, after at most ?wait=N seconds if it is open. Raises Problem."""
+def find_job(request: Request, model: str | None, path_id: str | None, until: Callable[[Job], bool]) -> Job:
+    """Return the job that path or header name; if `until` isn't true of it yet, once it has ended or ?wait=N seconds
+    are over. Raises Problem."""
     job_id = _job_id(request, path_id)
     seconds = _wait(request)
     caller = caller_of(request)
@@ -97,7 +98,7 @@ def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
             with suppress(NoPlace):
                 waiter = stack.enter_context(hub.place(job_id))
         job = Job.objects.named(job_id, caller, model)
-        if job is not None and not job.is_final and waiter is not None:
+        if job is not None and not until(job) and waiter is not None:
             job = waiter.wait(seconds) or Job.objects.named(job_id, caller, model)
     if job is None:
         raise Problem("not-found", f"There is no job '{job_id}'" + (f" of the model '{model}'." if model else "."))
@@ -105,14 +106,12 @@ def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
 
 
 def _job_id(request: Request, path_id: str | None) -> UUID:
-    header = request.headers.get("X-Inference-Id")
-    if path_id is None and header is None:
+    text = request.headers.get("X-Inference-Id") if path_id is None else path_id
+    if text is None:
         raise Problem("malformed", "The id is missing: append it to the path, or send X-Inference-Id.")
-    wanted = read_uuid(path_id or header or "")
-    if path_id is not None and header is not None and read_uuid(header) != wanted:
-        raise Problem("malformed", f"X-Inference-Id '{header}' contradicts the path, which names '{path_id}'.")
+    wanted = read_uuid(text)
     if wanted is None:
-        raise Problem("not-found", f"'{path_id or header}' is not the id of a job.")
+        raise Problem("not-found", f"'{text}' is not the id of a job.")
     return wanted
 
 

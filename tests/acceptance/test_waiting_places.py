@@ -145,6 +145,7 @@ def test_who_finds_no_place_is_told_so_or_gets_202_at_once(house: House) -> None
         assert refused(stack)
         asynchronous = quickly(lambda: stack.infer("wine", rows, Prefer="respond-async, wait=5"))
         assert asynchronous.status_code == 202
+        assert asynchronous.headers["Preference-Applied"] == "respond-async"
         # A long poll without a place is a short one.
         for path, status in ((f"/status/wine/{house.job}?wait=5", 200), (f"/result/wine/{house.job}?wait=5", 202)):
             assert quickly(lambda path=path: stack.client.get(path)).status_code == status

@@ -239,7 +239,7 @@ def run(target: Target, *, cases: int, seed: int, examples: int, phases: tuple[s
         config = configuration(
             target, key=key, seed=seed + number, examples=examples, phases=phases if number < 2 else MORE
         )
-        document = f"{target.url}/api/schema/?format=json"
+        document = f"{target.url}/api/schema/"
         schema = schemathesis.openapi.from_url(document, config=config, headers={"Authorization": f"Bearer {key}"})
         for event in from_schema(schema).execute():
             figures.add(event)

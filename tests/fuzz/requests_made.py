@@ -92,11 +92,11 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         headers.pop("Idempotency-Key", None)
         if case.operation.method == "put":
             case.path_parameters = {"job_id": str(UUID(int=chosen, version=4))}
-    if path.endswith("/infer"):
-        _infer(case, chosen, kwargs)
-    elif case.operation.method == "get" and "job_id" in case.path_parameters and "X-Inference-Id" in headers:
+    if "job_id" in (case.path_parameters or {}) and "X-Inference-Id" in headers:
         # It may not contradict the path.
         headers["X-Inference-Id"] = case.path_parameters["job_id"]
+    if path.endswith("/infer"):
+        _infer(case, chosen, kwargs)
     elif isinstance(body, dict) and "jobs" in body:
         case.body = {"jobs": [_job(job, chosen // (number + 1)) for number, job in enumerate(body["jobs"])]}
     elif isinstance(body, dict):

@@ -250,6 +250,14 @@ def test_a_header_that_is_not_built_is_said_so_and_nothing_is_queued(submitter: 
     assert not Job.objects.exists()
 
 
+@pytest.mark.parametrize("header", ["X-Inference-Id", "Idempotency-Key"])
+def test_a_name_of_one_request_is_not_passed_over_where_there_are_many(submitter: Client, header: str) -> None:
+    for value in ("0b0e7a52-6c1f-4b6e-9d1c-6f5f7d3a9c11", ""):
+        answer = post(submitter, "/api/jobs/bulk/", {"jobs": [JOB]}, **{header: value})
+        assert header in problem(answer, 422, "not-available")["detail"]
+    assert not Job.objects.exists()
+
+
 @pytest.mark.parametrize("header", ["X-Inference-Priority", "X-Inference-Ttl", "X-Inference-Ordering-Key"])
 def test_a_header_that_is_a_field_of_this_path_is_not_passed_over(submitter: Client, header: str) -> None:
     for path, sent in ((JOBS, JOB), ("/api/jobs/bulk/", {"jobs": [JOB]})):
@@ -413,6 +421,23 @@ def test_a_models_readiness_is_a_worker_that_was_heard_lately(team: Team, submit
     problem(submitter.get("/v2/models/none"), 404, "not-found")
 
 
+def test_a_format_in_the_query_takes_no_route_away(team: Team, submitter: Client) -> None:
+    job = make_final(team, State.SUCCEEDED)
+    for path in ("/v2/models/wine", "/v2", "/healthz", f"/status/wine/{job.id}", f"/api/jobs/{job.id}/"):
+        for name in ("csv", "json", "api"):
+            assert submitter.get(f"{path}?format={name}").status_code == 200, path
+    # The list passes over no parameter.
+    problem(submitter.get("/api/jobs/?format=csv"), 422, "invalid-input")
+
+
+def test_the_document_is_json_or_yaml_by_accept(submitter: Client) -> None:
+    for accept in ("", "*/*", "application/json", "application/vnd.oai.openapi+json"):
+        document = submitter.get("/api/schema/", headers={"Accept": accept} if accept else {})
+        assert json.loads(document.content)["openapi"] == "3.1.1"
+    document = submitter.get("/api/schema/", headers={"Accept": "application/yaml"})
+    assert document.content.startswith(b"openapi: 3.1.1\n")
+
+
 def test_missing_workers_degrade_and_do_not_end_readiness(db: None) -> None:
     answer = Client().get("/readyz")
     assert (answer.status_code, answer.json()["database"]) == (200, "ok")
@@ -450,10 +475,12 @@ def test_without_its_database_the_portal_says_so_and_stays_alive(tmp_path: Any, 
     environment = {"DATABASE_URL": away, "DJANGO_SETTINGS_MODULE": "inference_portal.settings", "ALLOWED_HOSTS": "testserver", "RUN_DIR": str(tmp_path), "DJANGO_SECRET_KEY": "x" * 60, "DATABASE_POOL_SIZE": "0"}  # fmt: skip  # noqa: E501
     done = subprocess.run([sys.executable, "-c", AWAY], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    *problems, readyz, healthz, live = json.loads(done.stdout)
+    *problems, healthz, live = json.loads(done.stdout)
     for status, kind, body, retry_after in problems:
         assert (status, kind) == (503, "application/problem+json"), body
         assert json.loads(body)["retryable"] is True
         assert int(retry_after) >= 1
-    assert (readyz[0], json.loads(readyz[2])["database"]) == (503, "away")
+    readyz = json.loads(problems[-1][2])
+    assert (readyz["type"], readyz["instance"], readyz["database"]) == ("/problems/unavailable", "/readyz", "away")
+    assert readyz["model_store"] == "ok" and "degraded" in readyz["workers"]
     assert (healthz[0], live[0]) == (200, 200)

@@ -155,7 +155,9 @@ def test_a_quota_with_room_for_some_takes_the_first_ones(team: Team, submitter: 
     results = bulk(submitter, *(numbered(i) for i in range(4)), {}, *(numbered(i) for i in range(4, 8)))
     assert [result["status"] for result in results] == [202, 202, 202, 202, 422, 429, 429, 429, 429]
     for result in results[5:]:
-        assert check_refused(result, 429, "quota-exceeded")["retryable"] is True
+        refused = check_refused(result, 429, "quota-exceeded")
+        assert refused["retryable"] is True and refused["retry_after"] >= 1
+    assert "retry_after" not in results[4]
     assert sorted(first_value(job) for job in map(check_accepted, results[:4])) == [0, 1, 2, 3]
     assert Job.objects.count() == 5
     assert [result["status"] for result in bulk(submitter, JOB, JOB)] == [429, 429]
@@ -178,7 +180,7 @@ def test_room_for_all_teams_together_counts_too(team: Team, submitter: Client) -
     with override_settings(MAX_OPEN_JOBS=3):
         results = bulk(submitter, *(numbered(i) for i in range(4)))
     assert [result["status"] for result in results] == [202, 202, 503, 503]
-    check_refused(results[2], 503, "system-full")
+    assert check_refused(results[2], 503, "system-full")["retry_after"] >= 1
 
 
 def test_a_viewer_submits_nothing(team: Team) -> None:

@@ -1,5 +1,6 @@
 """Prefer: respond-async-proxy: accepted, done, forgotten; what goes wrong is kept like any other job."""
 
+import time
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from django.test import Client
 from inference_portal.accounts.models import Role, Team
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import record_result
-from inference_portal.jobs.states import State
+from inference_portal.jobs.states import FINAL, State
 from tests.integration import rows
 from tests.integration.http import BODY, INFER, client, post, problem
 from tests.integration.rows import failure, take
@@ -52,9 +53,24 @@ def test_there_is_nothing_to_wait_for(submitter: Client, prefer: str) -> None:
     assert (answer.status_code, answer["Preference-Applied"]) == (202, "respond-async-proxy")
 
 
+@pytest.mark.parametrize("state", sorted(frozenset(State) - FINAL))
+def test_while_it_is_open_there_is_nothing_to_wait_for_either(team: Team, submitter: Client, state: State) -> None:
+    make = rows.make_running if state is State.RUNNING else rows.make_job
+    job = make(team, state=state, keeps_result=False)
+    begun = time.monotonic()
+    for path in (f"/result/wine/{job.id}", f"/result/wine/{job.id}?wait=30", f"/api/jobs/{job.id}/result/?wait=30"):
+        answer = submitter.get(path)
+        problem(answer, 410, "result-not-kept")
+        assert answer["X-Inference-Id"] == str(job.id) and "Location" not in answer
+    by_header = submitter.get("/result/wine", headers={"X-Inference-Id": str(job.id)})
+    problem(by_header, 410, "result-not-kept")
+    assert time.monotonic() - begun < 10
+    assert submitter.get(f"/status/wine/{job.id}").json()["State"] == state
+
+
 def test_after_success_neither_input_nor_result_is_kept(submitter: Client) -> None:
     job = forget(submitter)
-    assert bytes(job.input) and submitter.get(f"/result/wine/{job.id}").status_code == 202
+    assert bytes(job.input)
     assert work() == 1
     row = rows.whole(job.id)
     assert (row["state"], row["input"], row["result"]) == ("succeeded", b"", None)

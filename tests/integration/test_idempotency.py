@@ -131,6 +131,43 @@ def test_a_compressed_repeat_is_the_same_request(submitter: Client, name: dict[s
     assert again.json()["Id"] == str(job.id) == str(only_job().id)
 
 
+LENGTH = "Inference-Header-Content-Length"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content_type": "application/json; charset=utf-8"}, {"content_type": "Application/JSON"}, {"content_type": ""},
+        {"content_type": "application/octet-stream"},
+    ],
+)  # fmt: skip
+def test_a_type_in_another_spelling_is_the_same_request(
+    submitter: Client, name: dict[str, str], headers: dict[str, str]
+) -> None:
+    assert first(submitter, name).id == first(submitter, name, **headers).id == only_job().id
+
+
+def test_what_a_body_is_read_as_counts_and_not_how_that_is_spelled(submitter: Client, name: dict[str, str]) -> None:
+    head = ",".join(column.name for column in model_store().get("wine").manifest.columns)
+    table = f"{head}\n{','.join(map(str, ROW))}\n"
+    job = first(submitter, name, table, content_type="text/csv")
+    for same in ("text/csv; charset=UTF-8", "TEXT/CSV ; header=present", "text/csv;x=y"):
+        assert first(submitter, name, table, content_type=same).id == job.id
+    for other in ("application/json", "application/x-npy"):
+        mismatch(post(submitter, INFER, table, content_type=other, **name))
+    for unread in ("text/csv; charset=latin-1", "text/csv; header=absent", "text/html"):
+        problem(post(submitter, INFER, table, content_type=unread, **name), 415, "unsupported-media-type")
+    assert only_job().id == job.id
+
+
+def test_a_length_in_another_spelling_is_the_same_request(submitter: Client, name: dict[str, str]) -> None:
+    body = json.dumps({"inputs": [{"name": "t", "shape": [1, 13], "datatype": "FP32", "data": ROW}]})
+    job = first(submitter, name, body, **{LENGTH: str(len(body))})
+    assert first(submitter, name, body, **{LENGTH: f"00{len(body)}"}).id == job.id
+    mismatch(post(submitter, INFER, body, **name))
+    problem(post(submitter, INFER, body, **name, **{LENGTH: "ten"}), 400, "malformed")
+
+
 def test_of_two_names_each_is_enough_for_a_repeat(submitter: Client) -> None:
     job = first(submitter, NAMES["both"])
     for header, value in NAMES["both"].items():
@@ -155,7 +192,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "another spelling of the body": {"body": json.dumps(BODY, indent=1)},
     "another model": {"path": "/v2/models/breast_cancer/infer"},
     "a version": {"path": "/v2/models/wine/versions/1/infer"},
-    "another type": {"content_type": "application/octet-stream"},
     "a priority": {"X-Inference-Priority": "high"},
     "a time to live": {"X-Inference-Ttl": "60"},
     "an ordering key": {"X-Inference-Ordering-Key": "k"},
@@ -280,7 +316,7 @@ def test_an_id_that_is_no_uuid_is_named(submitter: Client, text: str) -> None:
     assert not Job.objects.exists()
 
 
-@pytest.mark.parametrize("text", ["", "x" * 256, "a\tb"])
+@pytest.mark.parametrize("text", ["", "x" * 256, "a\tb", "\xfcni", "caf\xc3\xa9"])
 def test_a_key_that_is_none_is_named(submitter: Client, text: str) -> None:
     for path, body in ((INFER, BODY), (JOBS, JOB)):
         detail = problem(post(submitter, path, body, **{"Idempotency-Key": text}), 400, "malformed")["detail"]

@@ -78,6 +78,27 @@ def test_a_refusal_names_an_id_under_which_there_is_nothing(
     problem(submitter.get(f"/status/wine/{answer['X-Inference-Id']}"), 404, "not-found")
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Wine", "wine.1", "w%C3%AFne", "%00", "%ff", "%0A", "wine%0A", "..", "%2e%2e", "~", " ", "%20", "", "x" * 5000,
+        "*", "{model}", "%25", "wine;x=1",
+    ],
+)  # fmt: skip
+def test_names_that_nothing_can_have_are_answered_by_the_endpoint_too(
+    submitter: Client, method: str, name: str
+) -> None:
+    versions = ["0", "01", "1.0", "-1", "\u0661", "9" * 30, name]
+    paths = [f"/v2/models/{name}/infer", *(f"/v2/models/wine/versions/{version}/infer" for version in versions)]
+    for path in (*paths, f"/v2/models/{name}/versions/{name}/infer"):
+        answer = send(submitter, method, path, BODY, **{"X-Inference-Id": OWN})
+        problem(answer, *((404, "not-found") if method == "POST" else (405, "method-not-allowed")))
+        check_headers(answer)
+        assert answer["X-Inference-Id"] == OWN
+    assert not Job.objects.exists()
+
+
 def test_two_refusals_have_two_ids(submitter: Client) -> None:
     ids = {post(submitter, INFER, "{")["X-Inference-Id"] for _ in range(5)}
     assert len(ids) == 5
@@ -121,6 +142,15 @@ def test_what_was_honoured_is_said(submitter: Client, prefer: str, status: int, 
         assert problem(answer, 504, "wait-expired")["retryable"] is False
     if applied != "respond-async-proxy":
         assert answer["Location"] == job.result_path
+
+
+def test_a_wait_for_which_there_was_no_place_was_not_honoured(
+    submitter: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infer, "hub", WaitHub(0))
+    for prefer in ("respond-async, wait=5", "wait=5, respond-async"):
+        answer = post(submitter, INFER, BODY, Prefer=prefer)
+        assert (answer.status_code, answer["Preference-Applied"]) == (202, "respond-async")
 
 
 @pytest.mark.parametrize("prefer", ["", "return=minimal", "wait", "wait=x", "wait=-1", "respond-asynchronously", '"'])

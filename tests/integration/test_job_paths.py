@@ -14,7 +14,7 @@ from inference_portal.jobs.services import job_cancel
 from inference_portal.jobs.states import FINAL, State
 from inference_portal.jobs.waiting import WaitHub
 from tests.integration import rows
-from tests.integration.http import ASYNC, BODY, INFER, JOB, post, problem, put
+from tests.integration.http import ASYNC, BODY, INFER, JOB, hang_up, post, problem, put, send
 from tests.integration.rows import in_threads, make_final, make_job, make_running, make_sent
 from tests.integration.work import at_work
 
@@ -70,13 +70,33 @@ def test_what_is_no_id_is_no_path(submitter: Client, text: str) -> None:
         problem(submitter.get(f"/api/jobs/{text}/{action}"), 404, "not-found")
 
 
-def test_a_header_that_contradicts_the_path_is_refused(team: Team, submitter: Client) -> None:
-    job = make_job(team)
-    for path in ("status/", "result/"):
-        other = {"X-Inference-Id": str(uuid4())}
-        problem(submitter.get(f"/api/jobs/{job.id}/{path}", headers=other), 400, "malformed")
-        same = {"X-Inference-Id": str(job.id).upper()}
-        assert submitter.get(f"/api/jobs/{job.id}/{path}", headers=same).status_code in (200, 202)
+PATHS = {
+    "": ("GET", "PUT"),
+    "status/": ("GET",),
+    "result/": ("GET",),
+    "receipt/": ("GET",),
+    "events/": ("GET",),
+    "cancel/": ("POST",),
+    "rerun/": ("POST",),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_header_may_repeat_the_path_and_not_contradict_it(team: Team, submitter: Client, path: str) -> None:
+    ends = {"receipt/": State.SUCCEEDED, "rerun/": State.FAILED}
+    job = make_final(team, ends[path]) if path in ends else make_job(team)
+    before, url = rows.whole(job.id), f"/api/jobs/{job.id}/{path}"
+    for method in PATHS[path]:
+        for text in (str(uuid4()), "nonsense", ""):
+            answer = send(submitter, method, url, JOB, **{"X-Inference-Id": text})
+            assert "contradicts the path" in problem(answer, 400, "malformed")["detail"]
+        assert rows.whole(job.id) == before
+        body = JOB if method == "PUT" else ""
+        same = send(submitter, method, url, body, **{"X-Inference-Id": str(job.id).upper()})
+        # The PUT is another request under a used id.
+        assert same.status_code in ((422,) if method == "PUT" else (200, 202)), same.content
+        if same.streaming:
+            hang_up(same)
 
 
 # Long poll

@@ -319,7 +319,7 @@ def test_one_output_as_bytes_and_one_as_json(submitter: Client, expected: Floats
         ("text/csv;q=0, */*", PLAIN), ("text/*;q=0, application/json;q=0, */*;q=0.3", BINARY),
         ("text/*;q=0, text/csv;q=0.1", CSV),
         ("text/csv;q=0.2, application/json;q=0.2", CSV), ("text/html, application/vnd.apache.parquet;q=0.01", PARQUET),
-        ("TEXT/CSV", CSV),
+        ("TEXT/CSV", CSV), ("application/json; charset=utf-8", PLAIN), ("application/json;q=0.4;x=y, */*;q=0.5", CSV),
     ],
 )  # fmt: skip
 def test_the_client_gets_what_it_likes_best_and_by_a_wildcard_its_own_kind(

@@ -56,6 +56,10 @@ def test_without_a_model_the_server_is_not_ready(db: None, settings: Any, tmp_pa
         answer = Client().get("/v2/health/ready")
         body = problem(answer, 503, "not-ready")
         assert body["error"] == body["detail"] and int(answer["Retry-After"]) >= 1
+        answer = Client().get("/readyz")
+        body = problem(answer, 503, "not-ready")
+        assert (body["database"], body["model_store"]) == ("ok", "no model can be served")
+        assert int(answer["Retry-After"]) >= 1 and "error" not in body
     finally:
         model_store.cache_clear()
 

@@ -16,6 +16,7 @@ from inference_portal.api.answers import job_problem
 from inference_portal.errors import PROBLEMS, Problem, as_problem, problem_response
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.quota import Full
+from inference_portal.jobs.repeats import AlreadyAccepted
 from inference_portal.jobs.retry import decide
 from inference_portal.jobs.states import FINAL, Event, State, target
 from workers.contract import ErrorCode
@@ -41,6 +42,18 @@ def test_one_page_lists_all_problems() -> None:
     assert all(slug in page for slug in PROBLEMS)
 
 
+@pytest.mark.parametrize("path", ["/problems/", "/problems/bad-data", "/problems/bad-data/"])
+def test_pages_are_only_read(path: str) -> None:
+    browser = Client(enforce_csrf_checks=True)
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        response = browser.generic(method, path)
+        assert (response.status_code, response["Allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert response.json()["type"] == "/problems/method-not-allowed"
+    assert (browser.head(path).status_code, browser.head(path).content) == (200, b"")
+    for accept in ("text/html", "application/json", "image/png"):
+        assert browser.get(path, headers={"Accept": accept})["Content-Type"].startswith("text/html")
+
+
 def test_the_page_of_an_unknown_problem_is_a_problem() -> None:
     response = Client().get("/problems/none-such")
     assert (response.status_code, response["Content-Type"]) == (404, "application/problem+json")
@@ -50,7 +63,8 @@ def test_a_path_that_no_route_has_is_a_problem() -> None:
     response = Client().get("/no/such/path")
     assert response.json()["type"] == "/problems/not-found"
     assert "error" not in response.json()
-    assert Client().get("/v2/no/such/path").json()["error"]
+    for path, under_v2 in (("/v2/no/such/path", True), ("/v2/", True), ("/v2x", False), ("/v2x/models", False)):
+        assert ("error" in Client().get(path).json()) is under_v2, path
 
 
 def test_problems_are_retryable_exactly_when_the_situation_passes() -> None:
@@ -99,6 +113,7 @@ def test_every_final_state_without_a_result_has_its_problem() -> None:
     ("error", "slug"),
     [
         (Problem("conflict", "x"), "conflict"),
+        (AlreadyAccepted("x"), "unavailable"),
         (Malformed("x"), "malformed"),
         (Invalid(Fault("/a", "x")), "invalid-input"),
         (TooLarge("x"), "too-large"),

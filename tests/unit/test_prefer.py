@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from inference_portal.api.prefer import Preference, parse
 
-ASYNC = Preference("respond-async", None, "respond-async")
-PROXY = Preference("respond-async-proxy", None, "respond-async-proxy")
-CONTAINER = Preference("respond-async-container", None, "respond-async-container")
+ASYNC = Preference("respond-async")
+PROXY = Preference("respond-async-proxy")
+CONTAINER = Preference("respond-async-container")
 NOTHING = Preference()
 
 
 def waiting(seconds: float) -> Preference:
-    return Preference("", seconds, f"wait={seconds:g}")
+    return Preference("", seconds)
 
 
 def both(seconds: float) -> Preference:
-    return Preference("respond-async", seconds, f"respond-async, wait={seconds:g}")
+    return Preference("respond-async", seconds)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,21 @@ def both(seconds: float) -> Preference:
 )
 def test_ours_is_read_and_all_else_is_passed_over(header: str | None, expected: Preference) -> None:
     assert parse(header, longest=300) == expected
+
+
+@pytest.mark.parametrize(
+    ("preference", "applied"),
+    [
+        (NOTHING, ""),
+        (ASYNC, "respond-async"),
+        (waiting(0), "wait=0"),
+        (waiting(0.5), "wait=0.5"),
+        (both(7), "respond-async, wait=7"),
+        (both(7).at_once(), "respond-async"),
+    ],
+)
+def test_what_was_applied_is_said_in_its_words(preference: Preference, applied: str) -> None:
+    assert preference.applied == applied
 
 
 @pytest.mark.parametrize(

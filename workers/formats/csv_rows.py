@@ -31,13 +31,17 @@ NAME = "csv"
 CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 
-def decode(release: Release, body: bytes, max_rows: int, parameters: dict[str, str]) -> Decoded:
-    """Decode a table; `parameters` are the media type's. Raises Malformed, Invalid, TooLarge, UnknownType."""
+def check_parameters(parameters: dict[str, str]) -> None:
+    """Raise UnknownType where the media type's parameters ask for another reading than the one that there is."""
     charset = parameters.get("charset", "utf-8")
     if charset.lower() not in CHARSETS:
         raise UnknownType(f"CSV in the charset '{charset}' isn't read here; send UTF-8")
     if parameters.get("header", "present").lower() != "present":
         raise UnknownType("CSV without a header row isn't read here; send the columns' names in the first line")
+
+
+def decode(release: Release, body: bytes, max_rows: int) -> Decoded:
+    """Decode a table. Raises Malformed, Invalid, TooLarge."""
     # One line end or several at the end mean nothing; an empty line before is a row without values.
     content = io.TextIOWrapper(io.BytesIO(body.rstrip(b"\r\n")), encoding="utf-8-sig", newline="")
     reader = csv.reader(content, strict=True)

@@ -10,6 +10,7 @@ from workers.formats import (
     Invalid,
     Malformed,
     UnknownType,
+    csv_rows,
     json_body,
     json_instances,
     json_v2,
@@ -48,18 +49,36 @@ class Sent(NamedTuple):
     header_length: str | None = None
 
 
-def decode(release: Release, sent: Sent, body: bytes, max_rows: int) -> Decoded:
-    """Decode a body as its headers say. Raises UnknownType, Malformed, Invalid, TooLarge, Unavailable."""
+class Reading(NamedTuple):
+    """How a body is read: what its headers say, however they are spelled.
+
+    `media_type` is JSON or one of TABLES; `header_length` that of the JSON before binary tensors, None for JSON alone.
+    """
+
+    media_type: str
+    header_length: int | None
+
+
+def reading(sent: Sent) -> Reading:
+    """Return how a body with these headers is read. Raises UnknownType, Malformed."""
     media_type, parameters = _parse(sent.content_type)
     if media_type in ("", JSON, BINARY):
-        return _decode_json(release, sent.header_length, body, max_rows)
+        return Reading(JSON, _length(sent.header_length))
     if media_type not in TABLES:
         raise UnknownType(f"'{media_type}' isn't read here; send one of {', '.join(ANSWERS)}")
     if sent.header_length is not None:
         raise Malformed(f"{v2_binary.HEADER} goes with V2 tensors only, not with {media_type}")
-    module = import_module(TABLES[media_type].module)
-    arguments = [parameters] if media_type == CSV else []
-    decoded: Decoded = module.decode(release, body, max_rows, *arguments)
+    if media_type == CSV:
+        csv_rows.check_parameters(parameters)
+    return Reading(media_type, None)
+
+
+def decode(release: Release, sent: Sent, body: bytes, max_rows: int) -> Decoded:
+    """Decode a body as its headers say. Raises UnknownType, Malformed, Invalid, TooLarge, Unavailable."""
+    media_type, header_length = reading(sent)
+    if media_type == JSON:
+        return _decode_json(release, header_length, body, max_rows)
+    decoded: Decoded = import_module(TABLES[media_type].module).decode(release, body, max_rows)
     return decoded
 
 
@@ -97,12 +116,18 @@ def _parse(content_type: str) -> tuple[str, dict[str, str]]:
     return media_type.strip().lower(), parameters
 
 
-def _decode_json(release: Release, header_length: str | None, body: bytes, max_rows: int) -> Decoded:
+def _length(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise Malformed(f"{v2_binary.HEADER} isn't a number")
+    return int(text)
+
+
+def _decode_json(release: Release, header_length: int | None, body: bytes, max_rows: int) -> Decoded:
     if header_length is None:
         return json_body.decode(release, body, max_rows)
-    if not re.fullmatch("[0-9]{1,18}", header_length):
-        raise Malformed(f"{v2_binary.HEADER} isn't a number")
-    text, raw = v2_binary.split(body, int(header_length))
+    text, raw = v2_binary.split(body, header_length)
     data = json_body.read_object(text)
     if "inputs" not in data:
         raise Invalid(Fault("", f"expected 'inputs' (V2 tensors), as {v2_binary.HEADER} is given"))

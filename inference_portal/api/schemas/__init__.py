@@ -24,6 +24,7 @@ from inference_portal.api.schemas.jobs import (
     JOB_RECEIPT,
     JOB_RERUN,
 )
+from inference_portal.api.schemas.pages import DOCS, PROBLEM, PROBLEMS, SCHEMA
 from inference_portal.api.schemas.server import (
     HEALTHZ,
     LIVE,
@@ -38,6 +39,7 @@ from inference_portal.api.schemas.server import (
 )
 
 __all__ = [
+    "DOCS",
     "HEALTHZ",
     "INFER",
     "JOB_BULK",
@@ -56,11 +58,14 @@ __all__ = [
     "MODEL_METADATA",
     "MODEL_READY",
     "MODEL_STATS",
+    "PROBLEM",
+    "PROBLEMS",
     "READY",
     "READYZ",
     "REPOSITORY_INDEX",
     "RESULT",
     "RESULT_BY_HEADER",
+    "SCHEMA",
     "SERVER",
     "STATUS",
     "STATUS_BY_HEADER",

@@ -125,8 +125,20 @@ _ACCEPTED = {"Id": UUID, "StatusPath": TEXT, "ResultPath": TEXT}
 _BULK_ACCEPTED = record(status={"const": 202}, **_ACCEPTED)
 
 
+_PROBLEM = {
+    "type": {"type": "string", "enum": [f"/problems/{slug}" for slug in PROBLEMS]},
+    "title": TEXT,
+    "status": {"type": "integer", "minimum": 400, "maximum": 599},
+    "detail": TEXT,
+    "instance": TEXT,
+    "retryable": BOOLEAN,
+}
+_FAULTS = array(record(pointer=TEXT, detail=TEXT), minItems=1)
+_CHECKS = {"database": TEXT, "model_store": TEXT, "broker": TEXT, "workers": TEXT, "isolation": TEXT}
+
+
 def _bulk(done: Schema) -> Schema:
-    return record(results=array({"anyOf": [done, ref("Problem")]}))
+    return record(results=array({"anyOf": [done, ref("ProblemOfMany")]}))
 
 
 # What may be asked of a job that was accepted.
@@ -140,18 +152,17 @@ _LINKS = {
 SCHEMAS: dict[str, Schema] = {
     # Errors
     "Problem": record(
-        {
-            "errors": array(record(pointer=TEXT, detail=TEXT), minItems=1),
-            "error": TEXT | {"description": "under /v2: the detail once more, for V2 clients"},
-        },
-        type={"type": "string", "enum": [f"/problems/{slug}" for slug in PROBLEMS]},
-        title=TEXT,
-        status={"type": "integer", "minimum": 400, "maximum": 599},
-        detail=TEXT,
-        instance=TEXT,
-        retryable=BOOLEAN,
+        {"errors": _FAULTS, "error": TEXT | {"description": "under /v2: the detail once more, for V2 clients"}},
+        **_PROBLEM,
     ),
     "V2Problem": {"allOf": [ref("Problem")], "required": ["error"]},
+    "ProblemOfMany": record(
+        {
+            "errors": _FAULTS,
+            "retry_after": COUNT | {"description": "of 429 and 503: in how many seconds it's worth trying again"},
+        },
+        **_PROBLEM,
+    ),
     # Inference
     "Rows": {
         "description": "each a list of values in the order of the signature, or each an object by column",
@@ -337,7 +348,8 @@ SCHEMAS: dict[str, Schema] = {
         record(name=TEXT, version=TEXT, state={"type": "string", "enum": ["READY", "UNAVAILABLE"]}, reason=TEXT)
     ),
     "Alive": record(status={"const": "ok"}),
-    "Checks": record(database=TEXT, model_store=TEXT, broker=TEXT, workers=TEXT, isolation=TEXT),
+    "Checks": record(**_CHECKS),
+    "ChecksFailed": record(**_PROBLEM, **_CHECKS),
 }
 
 

@@ -9,6 +9,7 @@ from inference_portal.api.schemas.components import BINARY, COUNT, PRIORITY, UUI
 from inference_portal.api.schemas.parts import (
     AGAIN,
     AGAIN_UNAVAILABLE,
+    BESIDE,
     CHALLENGE,
     DENIED,
     FULL,
@@ -62,12 +63,12 @@ _STATUS = {
 }
 _CODING: Schema = {"type": "string", "enum": ["identity", "gzip", "deflate", "zstd"]}
 _TABLES = tuple(kind for kind in media.TABLES if kind != media.CSV)
-# What the endpoint answers with, but for 404: that a path has no route, it doesn't say itself.
-_ALL = [200, 202, 400, 401, 403, 406, 409, 410, 413, 415, 422, 429, 502, 503, 504]
+# What the endpoint answers with.
+_ALL = [200, 202, 400, 401, 403, 404, 406, 409, 410, 413, 415, 422, 429, 502, 503, 504]
 # Where a job's end is answered.
 _ENDS = {
     409: "cancelled",
-    410: "expired before a worker could start it, or fire and forget: its result was not kept",
+    410: "expired before a worker could start it, or fire and forget: its result is not kept",
     422: "the model refused the data",
     502: "the model failed, or the job was given up",
 }
@@ -161,7 +162,6 @@ INFER: dict[str, Any] = {
 
 _ANY_ID = at("job_id", {"type": "string"}, "a job's id")
 _BY_HEADER = header("X-Inference-Id", UUID, "the job's id", required=True)
-_BESIDE = header("X-Inference-Id", UUID, "may repeat the path's id, not contradict it")
 _STATUS_OF: dict[str, Any] = {
     "tags": ["Inference"],
     "summary": "Status of a job",
@@ -171,7 +171,7 @@ _STATUS_OF: dict[str, Any] = {
     },
 }
 _STATUS_HEADERS = [answered("X-Inference-Id", [200], UUID, "the job's id"), AGAIN_UNAVAILABLE, CHALLENGE]
-STATUS = _STATUS_OF | {"operation_id": "status", "parameters": [MODEL, _ANY_ID, WAIT, _BESIDE, *_STATUS_HEADERS]}
+STATUS = _STATUS_OF | {"operation_id": "status", "parameters": [MODEL, _ANY_ID, WAIT, BESIDE, *_STATUS_HEADERS]}
 STATUS_BY_HEADER = _STATUS_OF | {
     "operation_id": "status_by_header",
     "parameters": [MODEL, WAIT, _BY_HEADER, *_STATUS_HEADERS],
@@ -179,7 +179,7 @@ STATUS_BY_HEADER = _STATUS_OF | {
 JOB_STATUS = _STATUS_OF | {
     "tags": ["Jobs"],
     "operation_id": "job_status",
-    "parameters": [JOB, WAIT, _BESIDE, *_STATUS_HEADERS],
+    "parameters": [JOB, WAIT, BESIDE, *_STATUS_HEADERS],
 }
 
 _RESULT_OF: dict[str, Any] = {
@@ -193,7 +193,7 @@ _RESULT_OF: dict[str, Any] = {
             | DENIED
             | UNKNOWN
             | _ENDS
-            | {410: "it expired, its result was not kept, or retention has removed it"}
+            | {410: "it expired, its result is not kept (open or succeeded), or retention has removed it"}
         ),
     },
 }
@@ -203,9 +203,10 @@ _RESULT_HEADERS = [
     answered("Retry-After", [202], COUNT, "in how many seconds it's worth asking again"),
     _RESULT_LENGTH,
     AGAIN_UNAVAILABLE,
+    BESIDE,
     CHALLENGE,
 ]
-RESULT = _RESULT_OF | {"operation_id": "result", "parameters": [MODEL, _ANY_ID, WAIT, _BESIDE, *_RESULT_HEADERS]}
+RESULT = _RESULT_OF | {"operation_id": "result", "parameters": [MODEL, _ANY_ID, WAIT, BESIDE, *_RESULT_HEADERS]}
 RESULT_BY_HEADER = _RESULT_OF | {
     "operation_id": "result_by_header",
     "parameters": [MODEL, WAIT, _BY_HEADER, *_RESULT_HEADERS],
@@ -213,5 +214,5 @@ RESULT_BY_HEADER = _RESULT_OF | {
 JOB_RESULT = _RESULT_OF | {
     "tags": ["Jobs"],
     "operation_id": "job_result",
-    "parameters": [JOB, WAIT, _BESIDE, *_RESULT_HEADERS],
+    "parameters": [JOB, WAIT, BESIDE, *_RESULT_HEADERS],
 }

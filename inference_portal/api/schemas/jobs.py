@@ -9,7 +9,9 @@ from inference_portal.api.schemas.parts import (
     AGAIN,
     AGAIN_UNAVAILABLE,
     ASK_LATER,
+    BESIDE,
     CHALLENGE,
+    CONTRADICTORY,
     DENIED,
     FULL,
     IDEMPOTENCY_KEY,
@@ -72,7 +74,7 @@ JOB_PUT: dict[str, Any] = {
     "summary": "Submit a job under an id of one's own",
     "description": "The id is a UUID that the client has chosen. Sent again with the same body, it is the same job.",
     "operation_id": "jobs_put",
-    "parameters": [JOB, IDEMPOTENCY_KEY, LOCATION, ASK_LATER, NAMED, AGAIN, CHALLENGE],
+    "parameters": [JOB, BESIDE, IDEMPOTENCY_KEY, LOCATION, ASK_LATER, NAMED, AGAIN, CHALLENGE],
     "request": {JSON: ref("JobCreate")},
     "examples": _EXAMPLES[:1],
     "responses": _TAKEN,
@@ -96,7 +98,7 @@ JOB_RERUN: dict[str, Any] = {
     "summary": "Run a job again that ended without a result",
     "description": "The same job goes back into the queue as its next attempt; a version may be named.",
     "operation_id": "jobs_rerun",
-    "parameters": [JOB, LOCATION, ASK_LATER, NAMED, AGAIN, CHALLENGE],
+    "parameters": [JOB, BESIDE, LOCATION, ASK_LATER, NAMED, AGAIN, CHALLENGE],
     "request": {JSON: ref("Rerun")},
     "examples": [OpenApiExample("with another version", {"version": "2"}, request_only=True)],
     "responses": {
@@ -119,7 +121,7 @@ JOB_RECEIPT: dict[str, Any] = {
     "description": "`input_sha256` is that of the decoded rows: little-endian float32, row by row, in the order of the "
     "signature. The receipt outlives the result.",
     "operation_id": "jobs_receipt",
-    "parameters": [JOB, *_ASKED],
+    "parameters": [JOB, BESIDE, *_ASKED],
     "responses": {
         (200, JSON): json(
             "Receipt",
@@ -142,7 +144,7 @@ JOB_RECEIPT: dict[str, Any] = {
                 "finished_at": "2026-01-31T12:00:00.012000Z",
             },
         ),
-        **problems(DENIED | UNKNOWN | {409: "it has no result"}),
+        **problems(DENIED | UNKNOWN | CONTRADICTORY | {409: "it has no result"}),
     },
 }
 JOB_EVENTS: dict[str, Any] = {
@@ -153,6 +155,7 @@ JOB_EVENTS: dict[str, Any] = {
     "operation_id": "jobs_events",
     "parameters": [
         JOB,
+        BESIDE,
         header("Last-Event-ID", {"type": "string"}, "as browsers send it by themselves", "1-succeeded"),
         answered("X-Inference-Id", [200], UUID, "the job's id"),
         *_ASKED,
@@ -161,7 +164,9 @@ JOB_EVENTS: dict[str, Any] = {
         # OpenAPI 3.1 has no words for a stream: this is one event of it.
         (200, "text/event-stream"): json("Event", "events, each of them like this", _EVENT),
         204: OpenApiResponse(None, "the client has seen the end"),
-        **problems(DENIED | UNKNOWN | {503: "all places for streams are taken, or the database is away"}),
+        **problems(
+            DENIED | UNKNOWN | CONTRADICTORY | {503: "all places for streams are taken, or the database is away"}
+        ),
     },
 }
 _JOB = {
@@ -206,13 +211,13 @@ JOB_CANCEL: dict[str, Any] = {
     "tags": ["Jobs"],
     "summary": "Cancel a job",
     "operation_id": "jobs_cancel",
-    "parameters": [JOB, *_ASKED],
+    "parameters": [JOB, BESIDE, *_ASKED],
     "request": None,
     "responses": {
         (202, JSON): json(
             "Job", "cancelled", _CANCELLED | {"error": {"code": "cancelled", "message": "cancelled on request"}}
         ),
-        **problems(DENIED | UNKNOWN | {409: "it has ended already"}),
+        **problems(DENIED | UNKNOWN | CONTRADICTORY | {409: "it has ended already"}),
     },
 }
 JOB_LIST: dict[str, Any] = {
@@ -238,11 +243,11 @@ JOB_DETAIL: dict[str, Any] = {
     "tags": ["Jobs"],
     "summary": "One job with its attempts",
     "operation_id": "jobs_detail",
-    "parameters": [JOB, *_ASKED],
+    "parameters": [JOB, BESIDE, *_ASKED],
     "responses": {
         (200, JSON): json(
             "JobDetail", "the job", {**_JOB, "idempotency_key": "", "attempts": [_ATTEMPT], "deliveries": []}
         ),
-        **problems(DENIED | UNKNOWN),
+        **problems(DENIED | UNKNOWN | CONTRADICTORY),
     },
 }

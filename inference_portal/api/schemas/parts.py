@@ -60,6 +60,7 @@ MODEL = at("model", {"type": "string", "pattern": "^[a-z0-9_-]{1,64}$"}, "a mode
 VERSION = at("version", {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"}, "one of its versions", "1")
 JOB = at("job_id", UUID, "a job's id")
 INFERENCE_ID = header("X-Inference-Id", UUID, "an id of one's own for the request, unique in the system")
+BESIDE = header("X-Inference-Id", UUID, "may repeat the path's id, not contradict it")
 IDEMPOTENCY_KEY = header(
     "Idempotency-Key", _HEADER_TEXT, "sent again with the same request, it is the same job; printable ASCII", "order-1"
 )
@@ -79,6 +80,7 @@ DENIED = {
     503: "the database is away",
 }
 UNKNOWN = {404: "unknown, or of another team"}
+CONTRADICTORY = {400: "path and header contradict each other"}
 # Of everything that reads JSON.
 UNREADABLE = {
     400: "the body is not JSON, or a header can't be read",

@@ -11,6 +11,7 @@ from inference_portal.api.schemas.parts import (
     DENIED,
     JSON,
     MODEL,
+    PROBLEM,
     UNKNOWN,
     UNREADABLE,
     VERSION,
@@ -156,6 +157,16 @@ REPOSITORY_INDEX: dict[str, Any] = {
     },
 }
 _CHECKS = {"database": "ok", "model_store": "ok", "broker": "ok", "workers": "1 alive", "isolation": "ok"}
+_AWAY = {
+    "type": "/problems/unavailable",
+    "title": "The portal can't do this now",
+    "status": 503,
+    "detail": "The database is away, try again.",
+    "instance": "/readyz",
+    "retryable": True,
+    **_CHECKS,
+    "database": "away",
+}
 HEALTHZ: dict[str, Any] = {
     "tags": ["Health"],
     "summary": "Is this process alive?",
@@ -166,9 +177,10 @@ READYZ: dict[str, Any] = {
     "tags": ["Health"],
     "summary": "Can it work, and what is missing?",
     "auth": [],
+    "parameters": [AGAIN_UNAVAILABLE],
     "responses": {
         (200, JSON): json("Checks", "it can", _CHECKS),
-        (503, JSON): json("Checks", "it can't", {**_CHECKS, "database": "away"}),
+        (503, PROBLEM): json("ChecksFailed", "it can't: a problem, with the checks beside its fields", _AWAY),
         **problems(_NO_TYPE),
     },
 }
