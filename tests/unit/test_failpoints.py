@@ -55,6 +55,23 @@ def test_data_can_be_asked_for(tmp_path: Path) -> None:
     assert marks(tmp_path) == ["failpoint.here.1"]
 
 
+@pytest.mark.parametrize(("action", "status"), [("segfault", -signal.SIGSEGV), ("exit", 1)])
+def test_a_process_ends_as_broken_native_code_ends_it(tmp_path: Path, action: str, status: int) -> None:
+    done = reach(tmp_path, f"here={action}")
+    assert (done.returncode, done.stdout) == (status, "")
+
+
+def test_memory_is_exhausted_and_there_is_some_again_afterwards(tmp_path: Path) -> None:
+    code = f"""
+try:
+    {REACH}
+except MemoryError:
+    print(len(bytearray(2**28)))
+"""
+    done = reach(tmp_path, "here=memory", code)
+    assert done.stdout == f"{2**28}\n", done.stderr
+
+
 def test_kill_parent_ends_the_parent_and_the_process_itself(tmp_path: Path) -> None:
     # The child holds the parent's output: this call returns once both are gone.
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {REACH!r}]); print('the parent went on')"
@@ -90,4 +107,4 @@ def test_sleep_holds_up_the_thread(tmp_path: Path) -> None:
 
 def test_a_spelling_mistake_is_told(tmp_path: Path) -> None:
     done = reach(tmp_path, "here=kil")
-    assert "FAILPOINTS: here=kil: use kill, kill-parent, stop:<seconds> or sleep:<seconds>" in done.stderr
+    assert "FAILPOINTS: here=kil: use kill, kill-parent, segfault, exit, memory, stop:<seconds> or" in done.stderr
