@@ -84,10 +84,11 @@ class Burial:
                 bury(dict(message.headers or {}), body)
                 break
             except (OperationalError, InterfaceError) as error:
+                if stop.is_set():
+                    raise
                 logger.warning("the database is away, trying again: %s", error)
                 connection.close()
-                if stop.wait(PAUSE_SECONDS):
-                    raise
+                stop.wait(PAUSE_SECONDS)
         failpoint("burial.after_commit")
         message.ack()
         return True

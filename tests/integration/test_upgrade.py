@@ -7,6 +7,7 @@ from celery import Celery
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
+from inference_portal.jobs import retry
 from inference_portal.jobs.burial import Burial
 from inference_portal.jobs.dispatch import Dispatcher
 from inference_portal.jobs.models import Attempt, Job, ParkedMessage
@@ -47,6 +48,8 @@ def test_what_an_old_worker_rejects_a_new_one_answers(
     team: Team, broker_app: Celery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contract, "VERSION", 2)
+    # Here nobody waits between two tries, and the new worker needs a while to start.
+    monkeypatch.setattr(retry, "REFUSED_ATTEMPTS", 10_000)
     portal = Portal(broker_app)
     jobs = [make_job(team) for _ in range(3)]
     with worker(tmp_path) as old:
