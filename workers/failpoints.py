@@ -2,7 +2,8 @@
 
 `FAILPOINTS="worker.before_predict=kill,recorder.after_commit=stop:3*20%10"`: name, action, how often (once without a
 number), and which percentage of the passes fires (each, without a number). It counts for the whole system, also across
-restarts: who fires leaves a mark in the run folder. `name@<hex>` fires only for data that holds these bytes.
+restarts: who fires leaves a mark in the run folder. `name@<hex>` fires only for data that holds these bytes; of such,
+one place may have several.
 """
 
 import ctypes
@@ -17,11 +18,11 @@ from pathlib import Path
 from workers.config import run_dir
 
 _PARTS = [part.split("=", 1) for part in os.environ.get("FAILPOINTS", "").split(",") if part]
-# Name -> the bytes that the data must hold (none: any data), and what to do then.
-_ACTIONS = {place.partition("@")[0]: (bytes.fromhex(place.partition("@")[2]), wanted) for place, wanted in _PARTS}
+# Name, the bytes that the data must hold (none: any data), and what to do then.
+_ACTIONS = [(place.partition("@")[0], bytes.fromhex(place.partition("@")[2]), wanted) for place, wanted in _PARTS]
 
 
-def failpoint(name: str, data: bytes = b"") -> None:
+def failpoint(name: str, data: bytes | memoryview = b"") -> None:
     """Do what the environment asks for at this place.
 
     `kill` ends this process with SIGKILL, and `kill-parent` its parent before it, as when a container is out of memory.
@@ -29,11 +30,12 @@ def failpoint(name: str, data: bytes = b"") -> None:
     is no more, which raises MemoryError.
     `stop:<seconds>` freezes this process with SIGSTOP for so long, `sleep:<seconds>` only this thread.
     """
-    if name not in _ACTIONS:
-        return
-    poison, wanted = _ACTIONS[name]
-    if poison not in data:
-        return
+    for place, poison, wanted in _ACTIONS:
+        if place == name and poison in bytes(data):
+            _act(name, wanted)
+
+
+def _act(name: str, wanted: str) -> None:
     wanted_action, _, percent = wanted.partition("%")
     if percent and random.random() * 100 >= float(percent):  # noqa: S311
         return

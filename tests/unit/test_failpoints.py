@@ -52,7 +52,9 @@ def test_data_can_be_asked_for(tmp_path: Path) -> None:
     code = "from workers.failpoints import failpoint; failpoint('here', b'harmless'); failpoint('here', b'a poison')"
     assert reach(tmp_path, f"here@{b'poison'.hex()}=kill*5", code).returncode == -signal.SIGKILL
     assert reach(tmp_path, f"here@{b'absent'.hex()}=kill", code).returncode == 0
-    assert marks(tmp_path) == ["failpoint.here.1"]
+    several = f"here@{b'absent'.hex()}=kill,here@{b'poison'.hex()}=exit*5"
+    assert reach(tmp_path, several, code).returncode == 1
+    assert marks(tmp_path) == ["failpoint.here.1", "failpoint.here.2"]
 
 
 @pytest.mark.parametrize(("action", "status"), [("segfault", -signal.SIGSEGV), ("exit", 1)])
