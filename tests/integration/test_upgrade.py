@@ -30,7 +30,8 @@ class Portal:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._dispatcher = Dispatcher(Publisher(app))
+        self.publisher = Publisher(app)
+        self._dispatcher = Dispatcher(self.publisher)
 
     def step(self) -> None:
         """Send what waits, as if its backoff were over; take what has come back, either way."""
@@ -68,6 +69,7 @@ def test_what_an_old_worker_rejects_a_new_one_answers(
 
             wait_for(are_done, PATIENCE_SECONDS, lambda: old.log() + new.log())
             assert old.lives()
+    portal.publisher.close()
     for job in jobs:
         job.refresh_from_db()
         # Nobody was suspected.
