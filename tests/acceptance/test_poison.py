@@ -42,8 +42,9 @@ def poisoned(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
     variables = {
         "MODEL_STORE": str(store_copy(tmp_path / "store", timeout_seconds=2.0, attempts=ATTEMPTS)),
         "FAILPOINTS": ",".join(places),
-        # On the embedded broker a message goes with the parent that has it: the lease brings its jobs back.
-        "LEASE_SECONDS": "8",
+        # On the embedded broker a message goes with the parent that has it: the lease brings its jobs back. It must be
+        # longer than a new child takes to start, for the next suspect waits for that.
+        "LEASE_SECONDS": "15",
     }
     with ExitStack() as context:
         if request.param == "full":
@@ -61,7 +62,7 @@ def test_only_the_poison_ends_as_a_dead_letter(poisoned: Stack, store: Path) -> 
     jobs = [{"instances": [row.tolist()]} for row in rows]
     answers = [poisoned.infer("wine", body, Prefer="respond-async") for body in jobs]
     for position, answer in enumerate(answers):
-        result = poisoned.result(answer, seconds=120)
+        result = poisoned.result(answer, seconds=240)
         job = poisoned.client.get(f"/api/jobs/{answer.json()['Id']}/").json()
         if position not in WHERE.values():
             assert result.status_code == 200, "\n".join(map(str, job["attempts"]))
