@@ -28,6 +28,8 @@ class ErrorCode(StrEnum):
     # The process that ran it died, or its message came a second time, which means the same.
     WORKER_LOST = "worker-lost"
     TIMED_OUT = "timed-out"
+    # A worker couldn't take the message: mostly one of another version, in the middle of an upgrade.
+    MESSAGE_REFUSED = "message-refused"
     # Neither a result nor a reason came back in time.
     LEASE_EXPIRED = "lease-expired"
     # Its time to live was over before a worker could start it.
@@ -40,6 +42,11 @@ class UnreadableMessage(ValueError):
 
 # What reading a message of another shape may raise.
 _WRONG_SHAPE = (AttributeError, LookupError, OverflowError, RecursionError, TypeError, ValueError)
+
+
+# What the database holds of whole numbers (PostgreSQL's smallint), and a calendar of seconds (to the year 10,000).
+_MOST = 32_767
+_END_OF_TIME = 253_402_300_800.0
 
 
 def _require(message: Mapping[str, Any], kind: str) -> None:
@@ -191,7 +198,7 @@ class Started:
         """Read a message. Raises UnreadableMessage when its version or shape is not ours."""
         _require(message, "started")
         try:
-            jobs = tuple((str(i), int(a)) for i, a in message["jobs"])
+            jobs = tuple((str(i), _count(a)) for i, a in message["jobs"])
             return cls(bundle=str(message["bundle"]), run=_run(message["run"]), jobs=jobs)
         except _WRONG_SHAPE as error:
             raise UnreadableMessage(f"started: {error!r}") from error
@@ -227,18 +234,32 @@ class Heartbeat:
                 host=str(message["host"]),
                 pools=tuple(str(p) for p in message["pools"]),
                 device=str(message["device"]),
-                processes=int(message["processes"]),
+                processes=_count(message["processes"]),
                 models=tuple(str(m) for m in message["models"]),
-                sent=float(message["sent"]),
+                sent=_moment(message["sent"]),
                 problems=tuple(str(p) for p in message.get("problems", ())),
             )
         except _WRONG_SHAPE as error:
             raise UnreadableMessage(f"heartbeat: {error!r}") from error
 
 
+def _count(value: Any) -> int:
+    number = int(value)
+    if not 1 <= number <= _MOST:
+        raise ValueError(f"{number:.3g} is not between 1 and {_MOST}")
+    return number
+
+
+def _moment(value: Any) -> float:
+    seconds = float(value)
+    if not 0.0 <= seconds < _END_OF_TIME:
+        raise ValueError(f"{seconds} is no time in seconds since the epoch")
+    return seconds
+
+
 def _job_items(jobs: list[Any], expires: list[Any]) -> tuple[JobItem, ...]:
     return tuple(
-        JobItem(str(job_id), int(attempt), int(rows), None if until is None else float(until))
+        JobItem(str(job_id), _count(attempt), int(rows), None if until is None else _moment(until))
         for (job_id, attempt, rows), until in zip(jobs, expires, strict=True)
     )
 
@@ -249,8 +270,8 @@ def _run(message: Mapping[str, Any]) -> Run:
         worker=str(message["worker"]),
         host=str(message["host"]),
         device=str(message["device"]),
-        started=float(message["started"]),
-        finished=None if finished is None else float(finished),
+        started=_moment(message["started"]),
+        finished=None if finished is None else _moment(finished),
         libraries=str(message.get("libraries", ""))[:255],
     )
 
@@ -262,7 +283,7 @@ def _outcome(message: Mapping[str, Any]) -> Outcome:
         raise ValueError("an outcome has either outputs or a failure")
     return Outcome(
         id=str(message["id"]),
-        attempt=int(message["attempt"]),
+        attempt=_count(message["attempt"]),
         outputs=None if outputs is None else str(outputs),
         failure=None
         if failure is None

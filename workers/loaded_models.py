@@ -5,6 +5,7 @@ import orjson
 from cachetools import LRUCache
 
 from workers import runtimes, troubles
+from workers.failpoints import failpoint
 from workers.model_store import ModelStore, Release
 
 
@@ -45,12 +46,15 @@ def _load(release: Release, sha256: str) -> runtimes.Model:
     manifest = release.manifest
     if manifest.artifact.sha256 != sha256:
         raise ValueError(f"sha256 here is {manifest.artifact.sha256}, the job was accepted for {sha256}")
-    loaded = runtimes.load(manifest, release.artifact())
-    if manifest.golden:
-        golden = orjson.loads((release.folder / manifest.golden).read_bytes())
-        inputs = np.array(golden["inputs"], dtype=np.float32)
-        expected = np.array(golden["raw"], dtype=np.float32)
-        worst = float(np.abs(loaded.predict(inputs) - expected).max())
-        if not worst <= golden["tolerance"]:
-            raise ValueError(f"golden samples differ by {worst}, allowed is {golden['tolerance']}")
+    artifact = release.artifact()
+    with troubles.loading(release):
+        failpoint("worker.loading", artifact)
+        loaded = runtimes.load(manifest, artifact)
+        if manifest.golden:
+            golden = orjson.loads((release.folder / manifest.golden).read_bytes())
+            inputs = np.array(golden["inputs"], dtype=np.float32)
+            expected = np.array(golden["raw"], dtype=np.float32)
+            worst = float(np.abs(loaded.predict(inputs) - expected).max())
+            if not worst <= golden["tolerance"]:
+                raise ValueError(f"golden samples differ by {worst}, allowed is {golden['tolerance']}")
     return loaded

@@ -164,6 +164,7 @@ def run_bundle(bundle: Bundle) -> tuple[Engine, list[Outcome]]:
 def _predict(release: Release, model: Model, matrix: Matrix, jobs: tuple[JobItem, ...]) -> list[Outcome]:
     try:
         _check(release, matrix)
+        failpoint("worker.in_predict", matrix.data)
         output = release.manifest.output
         raw = model.predict(matrix)
         if not np.isfinite(raw).all():

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import ParkedMessage
@@ -30,6 +30,8 @@ from workers.contract import (
     BundleResult,
     ErrorCode,
     Failure,
+    Heartbeat,
+    Started,
     UnreadableMessage,
 )
 from workers.failpoints import failpoint
@@ -57,7 +59,7 @@ class Burial:
                     if broker_is_embedded():
                         queue.declare()
                     while not stop.is_set():
-                        if not self.step(queue):
+                        if not self.step(queue, stop):
                             stop.wait(LOOK_SECONDS)
             except Exception as error:
                 logger.warning("the dead letters can't be read, trying again: %s", error)
@@ -65,15 +67,28 @@ class Burial:
                 stop.wait(PAUSE_SECONDS)
         connection.close()
 
-    def step(self, queue: Any) -> bool:
-        """Record one message and only then take it out of the queue. Returns whether there was one."""
+    def step(self, queue: Any, stop: threading.Event) -> bool:
+        """Record one message and only then take it out of the queue. Returns whether there was one.
+
+        Keeps it while the database is away, for the broker counts what is given back and may drop it in the end
+        (RabbitMQ 4: after 20 times). Raises OperationalError or InterfaceError if `stop` is set before it answers.
+        """
         # Not `queue.get`: kombu raises there for a message that says it is compressed in a way that it isn't.
         raw = queue.channel.basic_get(queue.name, no_ack=False)
         if raw is None:
             return False
         message = queue.channel.message_to_python(raw)
         body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-        bury(dict(message.headers or {}), body)
+        while True:
+            try:
+                bury(dict(message.headers or {}), body)
+                break
+            except (OperationalError, InterfaceError) as error:
+                if stop.is_set():
+                    raise
+                logger.warning("the database is away, trying again: %s", error)
+                connection.close()
+                stop.wait(PAUSE_SECONDS)
         failpoint("burial.after_commit")
         message.ack()
         return True
@@ -94,28 +109,33 @@ def bury(headers: dict[str, Any], body: bytes) -> None:
     with transaction.atomic():
         try:
             with transaction.atomic():
-                _carry_out(headers, body, f"{reason} in {queue}")
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, DatabaseError) as error:
-            if isinstance(error, (OperationalError, InterfaceError)):
-                raise
+                _carry_out(headers, body, queue, reason)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            # Whatever it is: what isn't taken out of the queue comes again, and nothing behind it ever does.
             _park(queue, reason, headers, body, f"{type(error).__name__}: {error}")
         failpoint("burial.before_commit")
 
 
-def _carry_out(headers: dict[str, Any], body: bytes, how: str) -> None:
-    """Hand a dead bundle's jobs to the retry policy, record a result. Raises for what is neither."""
+def _carry_out(headers: dict[str, Any], body: bytes, queue: str, reason: str) -> None:
+    """Hand a dead bundle's jobs to the retry policy, record a result. Raises for what nobody can read."""
     task = headers.get("task")
-    # Hints, and out of date: the next one tells more.
-    if task in (STARTED, HEARTBEAT):
-        return
-    if task not in (INFER, RECORD):
-        raise UnreadableMessage(f"neither a bundle nor a result but {task or 'something unknown'!r}")
+    if task not in (INFER, RECORD, STARTED, HEARTBEAT):
+        raise UnreadableMessage(f"none of our messages but {task or 'something unknown'!r}")
     message = json.loads(body)[0][0]
+    if task in (STARTED, HEARTBEAT):
+        # Hints, and out of date: the next one tells more. Read all the same, for what can't be read is parked.
+        Started.from_message(message) if task == STARTED else Heartbeat.from_message(message)
+        return
     if task == RECORD:
         record_result(BundleResult.from_message(message))
         return
     bundle = Bundle.from_message(message)
-    failure = Failure(ErrorCode.WORKER_LOST, f"the broker gave its message up ({how})")
+    how = f"{reason} in {queue}"
+    # We can read it, so who rejected it is of another version, and alive; nobody is suspected.
+    code = ErrorCode.MESSAGE_REFUSED if reason == "rejected" else ErrorCode.WORKER_LOST
+    failure = Failure(code, f"the broker gave its message up ({how})")
     for job_id, attempt in sorted((UUID(job.id), job.attempt) for job in bundle.jobs):
         record_failure(job_id, attempt, failure, run=None)
     changes.notify(changes.DISPATCH)

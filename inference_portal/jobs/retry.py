@@ -9,10 +9,14 @@ from workers.manifest import Policy
 # Somebody died of it, but who? Of a bundle it may be any job, and a broker's restart looks the same.
 SUSPECT = frozenset({ErrorCode.WORKER_LOST, ErrorCode.TIMED_OUT, ErrorCode.LEASE_EXPIRED})
 # What may be different next time. Everything else is wrong data or a wrong model, and stays wrong.
-TRANSIENT = SUSPECT | {ErrorCode.MODEL_UNAVAILABLE, ErrorCode.OUT_OF_MEMORY}
+TRANSIENT = SUSPECT | {ErrorCode.MODEL_UNAVAILABLE, ErrorCode.MESSAGE_REFUSED, ErrorCode.OUT_OF_MEMORY}
 MAX_DELAY_SECONDS = 600.0
-# A worker that lacks a model answers at once, and would soon have used up all attempts while others could serve it.
-MODEL_UNAVAILABLE_SECONDS = 10.0
+# A worker that lacks a model, or is too old for a message, says so at once, and would soon have used up all attempts
+# while others could serve it.
+ELSEWHERE = frozenset({ErrorCode.MODEL_UNAVAILABLE, ErrorCode.MESSAGE_REFUSED})
+ELSEWHERE_SECONDS = 10.0
+# An upgrade takes its time, and the job has nothing to do with it: so many tries are about half an hour.
+REFUSED_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,11 @@ def decide(code: ErrorCode, *, failures: int, isolated: bool, policy: Policy, ji
         return Decision(Event.FAIL)
     if code in SUSPECT and not isolated:
         return Decision(Event.RETRY, isolate=True, counts=False)
-    if failures + 1 >= policy.attempts:
+    refused = code is ErrorCode.MESSAGE_REFUSED
+    if failures + 1 >= (max(policy.attempts, REFUSED_ATTEMPTS) if refused else policy.attempts):
         return Decision(Event.GIVE_UP)
     base = policy.backoff_seconds
-    if code is ErrorCode.MODEL_UNAVAILABLE:
-        base = max(base, MODEL_UNAVAILABLE_SECONDS)
+    if code in ELSEWHERE:
+        base = max(base, ELSEWHERE_SECONDS)
     full = min(base * 2**failures, MAX_DELAY_SECONDS)
     return Decision(Event.RETRY, full * (0.5 + jitter / 2), isolate=isolated)

@@ -44,7 +44,22 @@ def kinds(task: str) -> dict[str, Garbage]:
     bundle = Bundle("b", "wine", "1", "ab", 1, (JobItem(str(uuid.uuid4()), 1, 1),), bytes(4)).to_message()
     result = BundleResult("b", Run("w", "h", "cpu", 0.0), ()).to_message()
     outcome = {"id": "\ud800", "attempt": 1, "outputs": "[]", "failure": None}
+    job_id = str(uuid.uuid4())
+
+    def with_numbers(attempt: int, seconds: float) -> Garbage:
+        """Something that is right but for its numbers, whoever reads it."""
+        times = {"expires": [seconds], "run": {**result["run"], "started": seconds}}
+        attempts = {"jobs": [[job_id, attempt, 1]], "outcomes": [outcome | {"id": job_id, "attempt": attempt}]}
+        return Garbage(celery_body(bundle | result | times | attempts), right)
+
     return {
+        "an attempt beyond all numbers": with_numbers(2**70, 0.0),
+        "an attempt that the database cannot hold": with_numbers(2**15, 0.0),
+        "an attempt before the first": with_numbers(0, 0.0),
+        "a moment after all time": with_numbers(1, 1e300),
+        "a moment before all time": with_numbers(1, -1e300),
+        "a moment that never comes": with_numbers(1, float("inf")),
+        "a moment that is no number": with_numbers(1, float("nan")),
         "nothing at all": Garbage(b""),
         "no headers": Garbage(b"hello", content_type="text/plain"),
         "binary": Garbage(bytes(range(256)), content_type="application/octet-stream", content_encoding="binary"),

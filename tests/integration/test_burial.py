@@ -22,10 +22,13 @@ from tests.integration.machine import dead_bundle
 from tests.integration.rows import failure, make_final, make_job, make_running, make_sent, make_suspect, success, whole
 from tests.stack import wait_for
 from workers import topology
-from workers.contract import HEARTBEAT, INFER, RECORD, STARTED, Bundle, ErrorCode, JobItem, Run, Started
+from workers.contract import HEARTBEAT, INFER, RECORD, STARTED, Bundle, ErrorCode, Heartbeat, JobItem, Run, Started
 
 pytestmark = pytest.mark.django_db
 KINDS = kinds(INFER)
+# A burial that doesn't wait for a database that is away.
+STOPPED = threading.Event()
+STOPPED.set()
 
 
 def message_of(*jobs: Job, **headers: Any) -> Garbage:
@@ -108,18 +111,20 @@ def test_a_result_that_its_recorder_never_survived_is_recorded(team: Team) -> No
 def test_what_is_out_of_date_by_now_is_dropped(team: Team) -> None:
     job = make_sent(team)
     run = Run("cpu@host/1", "host", "cpu", 1.7e9)
-    for task, body in (
-        (STARTED, celery_body(Started("b", run, ((str(job.id), 1),)).to_message())),
-        (HEARTBEAT, celery_body({"v": 1})),
+    for task, message in (
+        (STARTED, Started("b", run, ((str(job.id), 1),)).to_message()),
+        (HEARTBEAT, Heartbeat("cpu@host", "host", ("cpu",), "cpu", 1, (), 1.7e9).to_message()),
     ):
-        bury(*died(Garbage(body, celery_headers(task)), topology.RECORDER))
+        bury(*died(Garbage(celery_body(message), celery_headers(task)), topology.RECORDER))
     assert whole(job.id)["state"] == State.QUEUED
     assert not ParkedMessage.objects.exists()
 
 
+@pytest.mark.parametrize("task", [INFER, RECORD, STARTED, HEARTBEAT])
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_nobody_can_read_is_parked_once_with_all_that_came(kind: str) -> None:
-    headers, body = died(KINDS[kind], "inference.cpu", "rejected")
+def test_what_nobody_can_read_is_parked_once_with_all_that_came(kind: str, task: str) -> None:
+    message = kinds(task)[kind]
+    headers, body = died(message, "inference.cpu", "rejected")
     for count in (1, 2, 3):
         # The broker counts; it is the same message all the same.
         bury(headers | {"x-delivery-count": count}, body)
@@ -205,7 +210,7 @@ def dead_letters(app: Celery) -> Iterator[tuple[Connection, Any]]:
 def bury_all(app: Celery) -> int:
     count = 0
     with dead_letters(app) as (_, queue):
-        while Burial(app).step(queue):
+        while Burial(app).step(queue, STOPPED):
             count += 1
     return count
 
@@ -242,7 +247,10 @@ def test_what_a_worker_rejected_is_known_by_the_queue_where_it_was(team: Team, b
     wait_for(lambda: bury_all(broker_app) or ParkedMessage.objects.exists(), 10, lambda: "not dead-lettered")
     parked = ParkedMessage.objects.get()
     assert (parked.queue, parked.reason) == ("inference.cpu", "rejected")
-    assert Attempt.objects.get().message == "the broker gave its message up (rejected in inference.cpu)"
+    attempt = Attempt.objects.get()
+    assert attempt.message == "the broker gave its message up (rejected in inference.cpu)"
+    # Who rejects is alive: the jobs are no suspects.
+    assert (attempt.code, whole(job.id)["isolated"]) == (ErrorCode.MESSAGE_REFUSED, False)
 
 
 def refuse(execute: Any, sql: str, *rest: Any) -> Any:
@@ -268,9 +276,30 @@ def test_a_message_is_acknowledged_only_after_the_commit(team: Team, broker_app:
     assert (Attempt.objects.count(), ParkedMessage.objects.count()) == ((1, 0) if what == "a bundle" else (0, 1))
 
 
+def test_a_message_is_kept_and_not_given_back_while_the_database_is_away(
+    team: Team, broker_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ 4 drops it after twenty times."""
+    monkeypatch.setattr(burial, "PAUSE_SECONDS", 0.01)
+    # A test's transaction wouldn't outlive it.
+    monkeypatch.setattr(connection, "close", lambda: None)
+    job = make_sent(team)
+    garbage.publish(broker_app, message_of(job), topology.DEAD, "inference.cpu")
+    away = iter(range(50))
+
+    def come_back(execute: Any, sql: str, *rest: Any) -> Any:
+        return refuse(execute, sql, *rest) if next(away, None) is not None else execute(sql, *rest)
+
+    with connection.execute_wrapper(come_back), dead_letters(broker_app) as (_, queue):
+        assert Burial(broker_app).step(queue, threading.Event())
+    assert next(away, None) is None
+    assert Attempt.objects.count() == 1
+    assert buried(broker_app) == []
+
+
 def _was_refused(app: Celery, queue: Any) -> bool:
     try:
-        assert not Burial(app).step(queue), "it was taken out of the queue"
+        assert not Burial(app).step(queue, STOPPED), "it was taken out of the queue"
     except OperationalError:
         return True
     return False
@@ -294,7 +323,7 @@ def test_a_crash_between_commit_and_acknowledgement_parks_nothing_twice(
         with monkeypatch.context() as patched, dead_letters(broker_app) as (_, queue):
             patched.setattr(burial, "failpoint", crash)
             with pytest.raises(Crash):
-                Burial(broker_app).step(queue)
+                Burial(broker_app).step(queue, STOPPED)
     found: list[int] = []
     wait_for(lambda: found.append(bury_all(broker_app)) or sum(found) == 2, 10, lambda: f"{found}")
     assert (Attempt.objects.count(), ParkedMessage.objects.count()) == (1, 1)

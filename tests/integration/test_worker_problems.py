@@ -12,7 +12,7 @@ from tests.integration import garbage, rows
 from tests.integration.celery_process import Reports, worker
 from tests.integration.garbage import Garbage, celery_body, celery_headers
 from tests.unit.builders import write_release
-from workers import topology
+from workers import topology, troubles
 from workers.contract import INFER, Bundle, BundleResult, ErrorCode, Heartbeat, JobItem
 
 
@@ -92,9 +92,29 @@ def test_a_file_that_is_no_model_is_told(embedded_app: Celery, tmp_path: Path, m
     write_release(models, "broken", artifact=b"no model")
     with worker(tmp_path, MODEL_STORE=str(models)) as running:
         reports = Reports(embedded_app, running)
+        # On a slow machine the children are still at it: they serve once they have tried all.
+        run(embedded_app, reports, "breast_cancer")
         beat = told(reports)
         assert beat.models == ("breast_cancer:1", "wine:1")
         assert [problem.partition(": ")[0] for problem in beat.problems] == ["broken:1"]
+
+
+@pytest.mark.parametrize("how", ["segfault", "exit", "kill"])
+def test_a_model_whose_loading_kills_is_told_and_the_others_are_served(
+    broker_app: Celery, tmp_path: Path, models: Path, how: str
+) -> None:
+    """Damaged files do this to XGBoost. Every child dies of it, until it is known."""
+    artifact = (models / "wine" / "1" / "model.ubj").read_bytes()
+    places = f"worker.loading@{artifact[-64:].hex()}={how}*1000"
+    with worker(tmp_path, MODEL_STORE=str(models), FAILPOINTS=places) as running:
+        reports = Reports(broker_app, running)
+        assert code(run(broker_app, reports, "breast_cancer")) is None
+        assert code(run(broker_app, reports, "wine")) is ErrorCode.MODEL_UNAVAILABLE
+        beat = told(reports)
+        assert beat.models == ("breast_cancer:1",)
+        (problem,) = beat.problems
+        assert problem.startswith(f"wine:1: {troubles.DEADLY} processes died while they loaded it")
+        assert code(run(broker_app, reports, "breast_cancer")) is None
 
 
 def test_a_model_that_was_corrected_is_served_and_told_no_more(

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,11 @@ def test_anything_that_is_json_is_read_without_another_error(kind: type[Message]
         {"expires": [None, None]},
         {"expires": ["soon"]},
         {"expires": 5},
+        {"expires": [1e300]},
+        {"expires": [float("nan")]},
+        {"jobs": [["x", 0, 1]]},
+        {"jobs": [["x", 2**15, 1]]},
+        {"jobs": [["x", 2**70, 1]]},
     ],
     ids=str,
 )
@@ -161,6 +167,8 @@ def test_a_heartbeat_of_a_worker_that_tells_no_problems_is_read() -> None:
         {"id": "x", "attempt": 1, "failure": {"code": "no such code", "message": ""}},
         {"id": "x", "attempt": 1, "failure": []},
         {"id": "x", "attempt": float("inf"), "outputs": "[]"},
+        {"id": "x", "attempt": 0, "outputs": "[]"},
+        {"id": "x", "attempt": 2**70, "outputs": "[]"},
         5,
         None,
     ],
@@ -172,7 +180,24 @@ def test_an_outcome_is_either_outputs_or_a_failure_with_a_known_code(outcome: An
         BundleResult.from_message(message | {"outcomes": [outcome]})
 
 
-@pytest.mark.parametrize("sent", [10**400, "soon", None, {}])
+@pytest.mark.parametrize("moment", ["started", "finished"])
+@pytest.mark.parametrize("seconds", [1e300, -1e300, -1.0, float("inf"), float("nan"), 253_402_300_800.0])
+def test_a_run_outside_the_calendar_is_unreadable(moment: str, seconds: float) -> None:
+    run = asdict(Run("w", "h", "cpu", 0.0)) | {moment: seconds}
+    with pytest.raises(UnreadableMessage):
+        BundleResult.from_message({"v": 1, "bundle": "b", "run": run, "outcomes": []})
+    with pytest.raises(UnreadableMessage):
+        Started.from_message({"v": 1, "bundle": "b", "run": run, "jobs": []})
+
+
+@pytest.mark.parametrize("processes", [0, 2**15])
+def test_a_heartbeat_of_an_impossible_number_of_processes_is_unreadable(processes: int) -> None:
+    message = Heartbeat("w", "h", ("cpu",), "cpu", 1, (), 0.0).to_message()
+    with pytest.raises(UnreadableMessage):
+        Heartbeat.from_message(message | {"processes": processes})
+
+
+@pytest.mark.parametrize("sent", [10**400, 1e300, float("inf"), "soon", None, {}])
 def test_a_heartbeat_without_a_usable_time_is_unreadable(sent: Any) -> None:
     message = Heartbeat("w", "h", ("cpu",), "cpu", 1, (), 0.0).to_message()
     with pytest.raises(UnreadableMessage):

@@ -52,7 +52,26 @@ def test_data_can_be_asked_for(tmp_path: Path) -> None:
     code = "from workers.failpoints import failpoint; failpoint('here', b'harmless'); failpoint('here', b'a poison')"
     assert reach(tmp_path, f"here@{b'poison'.hex()}=kill*5", code).returncode == -signal.SIGKILL
     assert reach(tmp_path, f"here@{b'absent'.hex()}=kill", code).returncode == 0
-    assert marks(tmp_path) == ["failpoint.here.1"]
+    several = f"here@{b'absent'.hex()}=kill,here@{b'poison'.hex()}=exit*5"
+    assert reach(tmp_path, several, code).returncode == 1
+    assert marks(tmp_path) == ["failpoint.here.1", "failpoint.here.2"]
+
+
+@pytest.mark.parametrize(("action", "status"), [("segfault", -signal.SIGSEGV), ("exit", 1)])
+def test_a_process_ends_as_broken_native_code_ends_it(tmp_path: Path, action: str, status: int) -> None:
+    done = reach(tmp_path, f"here={action}")
+    assert (done.returncode, done.stdout) == (status, "")
+
+
+def test_memory_is_exhausted_and_there_is_some_again_afterwards(tmp_path: Path) -> None:
+    code = f"""
+try:
+    {REACH}
+except MemoryError:
+    print(len(bytearray(2**28)))
+"""
+    done = reach(tmp_path, "here=memory", code)
+    assert done.stdout == f"{2**28}\n", done.stderr
 
 
 def test_kill_parent_ends_the_parent_and_the_process_itself(tmp_path: Path) -> None:
@@ -90,4 +109,4 @@ def test_sleep_holds_up_the_thread(tmp_path: Path) -> None:
 
 def test_a_spelling_mistake_is_told(tmp_path: Path) -> None:
     done = reach(tmp_path, "here=kil")
-    assert "FAILPOINTS: here=kil: use kill, kill-parent, stop:<seconds> or sleep:<seconds>" in done.stderr
+    assert "FAILPOINTS: here=kil: use kill, kill-parent, segfault, exit, memory, stop:<seconds> or" in done.stderr

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from workers.manifest import Column, Manifest, ManifestError, Output, read_manifest
+from workers.manifest import Column, Manifest, ManifestError, Output, Policy, read_manifest
 
 SHA = "ab" * 32
 RIGHT = f"""\
@@ -196,3 +197,9 @@ def test_outputs_are_named_by_their_kind() -> None:
     assert shapes(Output(kind="regression")) == [("value", None)]
     assert shapes(Output(kind="binary", labels=("a", "b"))) == [("probability", None), ("label", None)]
     assert shapes(Output(kind="multiclass", labels=("a", "b", "c"))) == [("probability", 3), ("label", None)]
+
+
+def test_no_model_may_take_as_long_as_rabbitmq_lets_a_message_be_held() -> None:
+    half_an_hour = 1800.0  # its consumer_timeout, by default; what goes before and after takes time too
+    with pytest.raises(ValidationError):
+        Policy(timeout_seconds=half_an_hour / 2)

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_portal.jobs.retry import (
+    ELSEWHERE,
+    ELSEWHERE_SECONDS,
     MAX_DELAY_SECONDS,
-    MODEL_UNAVAILABLE_SECONDS,
+    REFUSED_ATTEMPTS,
     SUSPECT,
     TRANSIENT,
     Decision,
@@ -29,6 +31,8 @@ TABLE: dict[ErrorCode, tuple[list[Event], list[Event]]] = {
     ErrorCode.MODEL_ERROR: ([FAIL] * 4, [FAIL] * 4),
     ErrorCode.MODEL_UNAVAILABLE: ([RETRY, RETRY, GIVE_UP, GIVE_UP], [RETRY, RETRY, GIVE_UP, GIVE_UP]),
     ErrorCode.OUT_OF_MEMORY: ([RETRY, RETRY, GIVE_UP, GIVE_UP], [RETRY, RETRY, GIVE_UP, GIVE_UP]),
+    # So many more are allowed for this one.
+    ErrorCode.MESSAGE_REFUSED: ([RETRY] * 4, [RETRY] * 4),
     ErrorCode.WORKER_LOST: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
     ErrorCode.TIMED_OUT: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
     ErrorCode.LEASE_EXPIRED: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
@@ -78,18 +82,38 @@ def test_the_delay_doubles_and_half_of_it_is_random(failures: int, jitter: float
     assert decision == Decision(RETRY, delay, isolate=isolated)
 
 
-def test_a_worker_that_lacks_the_model_leaves_time_for_others() -> None:
-    for failures, delay in ((0, MODEL_UNAVAILABLE_SECONDS), (1, 2 * MODEL_UNAVAILABLE_SECONDS)):
-        found = decide(ErrorCode.MODEL_UNAVAILABLE, failures=failures, isolated=False, policy=POLICY, jitter=1.0)
-        assert found.delay == delay
+@pytest.mark.parametrize("code", sorted(ELSEWHERE))
+def test_a_worker_that_lacks_the_model_or_is_too_old_leaves_time_for_others(code: ErrorCode) -> None:
+    for failures, delay in ((0, ELSEWHERE_SECONDS), (1, 2 * ELSEWHERE_SECONDS)):
+        assert decide(code, failures=failures, isolated=False, policy=POLICY, jitter=1.0).delay == delay
     patient = Policy(attempts=3, backoff_seconds=60)
-    found = decide(ErrorCode.MODEL_UNAVAILABLE, failures=0, isolated=False, policy=patient, jitter=1.0)
-    assert found.delay == 60
+    assert decide(code, failures=0, isolated=False, policy=patient, jitter=1.0).delay == 60
+
+
+@pytest.mark.parametrize("attempts", [1, 3, 20])
+def test_an_upgrade_may_take_half_an_hour(attempts: int) -> None:
+    delays = []
+    while True:
+        decision = decide(
+            ErrorCode.MESSAGE_REFUSED,
+            failures=len(delays),
+            isolated=False,
+            policy=Policy(attempts=attempts),
+            jitter=0.5,
+        )
+        if decision.event is not RETRY:
+            break
+        delays.append(decision.delay)
+    assert decision.event is GIVE_UP
+    assert len(delays) + 1 == allowed(ErrorCode.MESSAGE_REFUSED, attempts)
+    assert sum(delays) > 1500
 
 
 @pytest.mark.parametrize("code", sorted(TRANSIENT))
 def test_one_attempt_means_no_counted_retry(code: ErrorCode) -> None:
     policy = Policy(attempts=1)
+    if code is ErrorCode.MESSAGE_REFUSED:
+        return  # another one's fault, and counted otherwise
     assert decide(code, failures=0, isolated=True, policy=policy, jitter=0.0).event is GIVE_UP
     in_its_lane = decide(code, failures=0, isolated=False, policy=policy, jitter=0.0)
     # It is tried once more, alone: what happened so far may have been another job's doing.
@@ -111,10 +135,10 @@ def test_delays_stay_within_their_bounds(
         assert decision.delay == 0
         return
     assert code in TRANSIENT
-    assert failures + 1 < policy.attempts
+    assert failures + 1 < allowed(code, policy.attempts)
     base = policy.backoff_seconds
-    if code is ErrorCode.MODEL_UNAVAILABLE:
-        base = max(base, MODEL_UNAVAILABLE_SECONDS)
+    if code in ELSEWHERE:
+        base = max(base, ELSEWHERE_SECONDS)
     full = min(base * 2**failures, MAX_DELAY_SECONDS)
     assert full / 2 <= decision.delay <= full <= 600
 
@@ -125,7 +149,7 @@ def test_every_code_ends_a_job_after_finitely_many_attempts(code: ErrorCode, att
     taken = attempts_until_the_end(lambda _: code, Policy(attempts=attempts))
     if code in TRANSIENT:
         # One more for a suspect: the one in the bundle, which isn't counted.
-        assert taken == attempts + (code in SUSPECT)
+        assert taken == allowed(code, attempts) + (code in SUSPECT)
     else:
         assert taken == 1
 
@@ -147,14 +171,20 @@ def test_the_worst_sequence_of_failures_ends_too(attempts: int) -> None:
                 lives.append(1 + longest(failures + decision.counts, decision.isolate))
         return max(lives)
 
-    assert longest(0, False) == attempts + 1
+    assert longest(0, False) == max(attempts, REFUSED_ATTEMPTS) + 1
 
 
 @given(codes=st.lists(st.sampled_from(ErrorCode), min_size=21, max_size=40), policy=policies)
 def test_any_sequence_of_failures_ends_within_the_policys_attempts_and_one(
     codes: list[ErrorCode], policy: Policy
 ) -> None:
-    assert attempts_until_the_end(lambda number: codes[number], policy) <= policy.attempts + 1
+    most = max(policy.attempts, REFUSED_ATTEMPTS) + 1
+    assert attempts_until_the_end(lambda number: codes[number], policy) <= most
+
+
+def allowed(code: ErrorCode, attempts: int) -> int:
+    """How many counted attempts there may be of which each fails with this code, of the policy's."""
+    return max(attempts, REFUSED_ATTEMPTS) if code is ErrorCode.MESSAGE_REFUSED else attempts
 
 
 def attempts_until_the_end(code_of: Callable[[int], ErrorCode], policy: Policy) -> int:
@@ -163,7 +193,7 @@ def attempts_until_the_end(code_of: Callable[[int], ErrorCode], policy: Policy) 
     for number in range(100):
         decision = decide(code_of(number), failures=failures, isolated=isolated, policy=policy, jitter=0.5)
         failures += decision.counts
-        assert failures <= policy.attempts
+        assert failures <= max(policy.attempts, REFUSED_ATTEMPTS)
         if decision.event is not RETRY:
             return number + 1
         isolated = decision.isolate

@@ -91,6 +91,56 @@ def test_a_model_that_loads_at_last_is_no_trouble_any_more(tmp_path: Path) -> No
     assert troubles.reason(good) is None
 
 
+def dies_while_it_loads(release: Release) -> None:
+    child = os.fork()
+    if child == 0:
+        with troubles.loading(release):
+            os._exit(1)
+    os.waitpid(child, 0)
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_model_that_kills_whoever_loads_it_is_not_loaded_any_more(tmp_path: Path) -> None:
+    train_tiny(tmp_path, "deadly", {"kind": "regression"})
+    train_tiny(tmp_path, "good", {"kind": "regression"})
+    store = ModelStore(tmp_path)
+    deadly, good = store.get("deadly"), store.get("good")
+    for _ in range(troubles.DEADLY):
+        assert troubles.reason(deadly) is None
+        dies_while_it_loads(deadly)
+    reason = troubles.reason(deadly)
+    assert reason is not None
+    assert "died while they loaded it" in reason
+    for _ in range(2):
+        with pytest.raises(ModelUnavailable, match=f"deadly version 1: {reason}"):
+            LoadedModels(store).get("deadly", "1", deadly.manifest.artifact.sha256)
+    assert troubles.reason(deadly) == reason
+    LoadedModels(store).get("good", "1", good.manifest.artifact.sha256)
+    assert troubles.reason(good) is None
+    # Another file is another matter.
+    assert troubles.reason(release(tmp_path, "deadly", b"corrected")) is None
+
+
+@pytest.mark.usefixtures("shared")
+def test_who_survives_a_load_clears_the_model_of_the_deaths_before(tmp_path: Path) -> None:
+    """They were kills from outside: of those, any number may come in a worker's life."""
+    train_tiny(tmp_path, "good", {"kind": "regression"})
+    good = ModelStore(tmp_path).get("good")
+    for _ in range(2 * troubles.DEADLY):
+        dies_while_it_loads(good)
+        LoadedModels(ModelStore(tmp_path)).get("good", "1", good.manifest.artifact.sha256)
+    assert troubles.reason(good) is None
+
+
+@pytest.mark.usefixtures("shared")
+def test_who_is_loading_has_not_died(tmp_path: Path) -> None:
+    one = release(tmp_path)
+    for _ in range(troubles.DEADLY - 1):
+        dies_while_it_loads(one)
+    with troubles.loading(one):
+        assert troubles.reason(one) is None
+
+
 @pytest.mark.usefixtures("shared")
 def test_a_job_for_another_file_is_no_trouble_of_the_file_that_is_here(tmp_path: Path) -> None:
     """The portal has a newer file than this worker: the worker can serve what it has."""
