@@ -145,6 +145,7 @@ class Job(models.Model):
     lease_until = models.DateTimeField(null=True)
     # Set once the broker has confirmed the message; a claim that ends before that costs no attempt.
     sent_at = models.DateTimeField(null=True)
+    # By the recorder's clock: when the result had come, and earlier by as long as the worker says that it ran.
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     worker = models.CharField(max_length=255, default="")
