@@ -7,6 +7,8 @@ that holding back is what makes bundles large under load, and costs nothing when
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.db import InterfaceError, OperationalError, connection
 
@@ -30,6 +32,8 @@ CLAIM_PAUSE_SECONDS = 0.008
 SWEEP_SECONDS = 1.0
 # So long may a confirmed bundle wait for the end of its step before that is written down.
 NOTE_SECONDS = 1.0
+# After an error.
+PAUSE_SECONDS = 1.0
 
 
 class Dispatcher:
@@ -45,26 +49,22 @@ class Dispatcher:
         source = changes.listen(changes.DISPATCH)
         swept = 0.0
         while not stop.is_set():
-            try:
-                if time.monotonic() - swept > SWEEP_SECONDS:
-                    sweep()
-                    expire()
-                    purge()
-                    swept = time.monotonic()
+            if time.monotonic() - swept > SWEEP_SECONDS:
+                # Each for itself: whatever keeps failing there, jobs are sent.
+                for chore in (sweep, expire, purge):
+                    with _survived(chore.__name__):
+                        chore()
+                swept = time.monotonic()
+            done = False
+            with _survived("dispatching"):
                 claims = self.step()
-            except (OperationalError, InterfaceError) as error:
-                logger.warning("the database is away, trying again: %s", error)
-                connection.close()
-                stop.wait(1.0)
-                continue
-            except Exception:
-                logger.exception("dispatching was interrupted, trying again")
-                stop.wait(1.0)
-                continue
-            if not claims:
-                source.wait(SWEEP_SECONDS / 4)
-            elif not any(2 * claimed.rows > BUNDLE_ROWS for claimed in claims):
-                stop.wait(CLAIM_PAUSE_SECONDS)
+                if not claims:
+                    source.wait(SWEEP_SECONDS / 4)
+                elif not any(2 * claimed.rows > BUNDLE_ROWS for claimed in claims):
+                    stop.wait(CLAIM_PAUSE_SECONDS)
+                done = True
+            if not done:
+                stop.wait(PAUSE_SECONDS)
         source.close()
         self._publisher.close()
 
@@ -131,3 +131,15 @@ class Dispatcher:
             time_limit=release_policy(claimed.model, claimed.version).timeout_seconds,
         )
         failpoint("dispatcher.after_publish")
+
+
+@contextmanager
+def _survived(what: str) -> Iterator[None]:
+    """Log what goes wrong inside, and go on."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("%s: the database is away, trying again: %s", what, error)
+        connection.close()
+    except Exception:
+        logger.exception("%s was interrupted, trying again", what)

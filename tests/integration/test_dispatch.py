@@ -16,7 +16,8 @@ import pytest
 from amqp.exceptions import AMQPError, NotFound
 from celery import Celery
 from django.conf import settings
-from django.db import connection, connections
+from django.core.management import call_command
+from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
@@ -536,6 +537,68 @@ def test_the_dispatcher_outlives_a_lost_database_connection(team: Team, postgres
         job = make_job(team)
         wait_for(all_sent([job]), 10, lambda: "not sent")
     assert [item.id for item in published(embedded_app)[0].jobs] == ids(job)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("broken", ["sweep", "expire", "purge"])
+def test_a_chore_that_keeps_failing_stops_neither_the_others_nor_the_dispatching(
+    team: Team, embedded_app: Celery, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fails() -> int:
+        raise RuntimeError("it is broken")
+
+    fails.__name__ = broken
+    monkeypatch.setattr(f"inference_portal.jobs.dispatch.{broken}", fails)
+    old = timezone.now() - timedelta(days=1)
+    lost, late = make_sent(team, sent_at=None, lease_until=old), make_job(team, expires_at=old)
+    past = make_final(team, State.SUCCEEDED, finished_at=timezone.now() - timedelta(days=1_000))
+    done = {
+        "sweep": lambda: whole(lost.id)["sent_at"] is not None,
+        "expire": lambda: whole(late.id)["state"] == State.EXPIRED,
+        "purge": lambda: not Job.objects.filter(id=past.id).exists(),
+    }
+    del done[broken]
+    with running(embedded_app):
+        job = make_job(team)
+        wait_for(all_sent([job]), 10, lambda: f"not sent: {whole(job.id)}")
+        wait_for(lambda: all(condition() for condition in done.values()), 15, lambda: "another chore wasn't done")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_wait_that_fails_does_not_end_the_dispatcher(
+    team: Team, embedded_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        polls = False
+        waits = 0
+
+        def wait(self, timeout: float) -> None:
+            self.waits += 1
+            raise OperationalError("disk I/O error")
+
+        def close(self) -> None:
+            pass
+
+    source = Broken()
+    monkeypatch.setattr(changes, "listen", lambda channel: source)
+    with running(embedded_app):
+        wait_for(lambda: source.waits > 0, 5, lambda: "it never waited")
+        job = make_job(team)
+        wait_for(all_sent([job]), 10, lambda: f"not sent: {whole(job.id)}")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dispatcher_that_ends_by_an_error_takes_its_process_with_it(
+    embedded_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(self: Dispatcher, stop: threading.Event) -> None:
+        raise RuntimeError("it is broken")
+
+    monkeypatch.setattr(Dispatcher, "run", breaks)
+    monkeypatch.setattr("signal.signal", lambda *args: None)
+    with pytest.raises(RuntimeError, match="broken"):
+        call_command("dispatch")
+    assert "burial" not in [thread.name for thread in threading.enumerate()]
 
 
 def listening() -> int:
