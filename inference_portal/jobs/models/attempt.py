@@ -9,7 +9,7 @@ class Attempt(models.Model):
     job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="failed_attempts")
     number = models.PositiveSmallIntegerField()
     worker = models.CharField(max_length=255, default="")
-    host = models.CharField(max_length=255, default="")
+    host = models.CharField(max_length=255, default="", db_default="")
     device = models.CharField(max_length=32, default="")
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField()
