@@ -96,7 +96,9 @@ def infer(task: Task, message: Mapping[str, Any]) -> None:
             engine, done = _run_announced(bundle, run)
             outcomes += done
     failpoint("worker.after_predict", bundle.data)
-    run = replace(run, device=engine.device, libraries=engine.libraries, finished=run.started + time.monotonic() - begun)
+    run = replace(
+        run, device=engine.device, libraries=engine.libraries, finished=run.started + time.monotonic() - begun
+    )
     result = BundleResult(bundle=bundle.id, run=run, outcomes=tuple(outcomes))
     _publisher.send_again(
         RECORD,
