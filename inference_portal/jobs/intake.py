@@ -113,7 +113,7 @@ def _commit(jobs: list[Job]) -> None:
     """
     fields = list(Job._meta.concrete_fields)
     names = ", ".join(str(field.column) for field in fields)
-    # Where in the queue a job stands is for one clock to say: the database's, if it has one. Each has a time of its own,
+    # Where in the queue a job stands is for one clock to say: the database's, if it has one. Each has its own time,
     # as a statement has only one: those of one call and one ordering key run in the order in which they were sent.
     clock = "statement_timestamp() + interval '{} us'" if connection.vendor == "postgresql" else "%s"
     row = f"({', '.join(clock if field.name == 'queued_at' else '%s' for field in fields)})"

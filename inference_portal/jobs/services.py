@@ -103,10 +103,10 @@ def jobs_accept(*, jobs: list[Job]) -> list[BaseException | None]:
 
 def _told(job: Job, error: BaseException | None) -> BaseException | None:
     """Return what the database's refusal means."""
-    if isinstance(error, IntegrityError):
-        if Job.objects.filter(Q(id=job.id) | of_key(job.team_id, job.idempotency_key)).exists():
-            return AlreadyAccepted(str(job.id))
-    return error
+    if not isinstance(error, IntegrityError):
+        return error
+    taken = Job.objects.filter(Q(id=job.id) | of_key(job.team_id, job.idempotency_key)).exists()
+    return AlreadyAccepted(str(job.id)) if taken else error
 
 
 def job_cancel(*, job_id: UUID) -> bool:

@@ -1,7 +1,6 @@
 """Brings back what was lost, and ends what came too late, with the database alone. Safe to run twice at once."""
 
 import logging
-from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction

@@ -10,8 +10,8 @@ def stages(database: str, submitted_by: str, since: float, until: float) -> dict
     """Return median and p95 in seconds of each stage, for the jobs that keys of such names submitted in that time.
 
     `submitted_by` is a pattern of SQL, the times are epoch seconds. A job's start is its end less the time that it ran,
-    so that the two ways are one stage. A result may come before the dispatcher's note that it has sent the job: that one
-    counts as begun when it was sent.
+    so that the two ways are one stage. A result may come before the dispatcher's note that it has sent the job: that
+    one counts as begun when it was sent.
     """
     sql = f"""
         WITH times AS (

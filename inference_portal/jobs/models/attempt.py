@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Attempt(models.Model):
-    """One attempt that did not succeed. The one that did is on the job itself, and so is, until a rerun, a cancelled one."""
+    """One attempt that did not succeed. One that did is on the job itself; so is, until a rerun, a cancelled one."""
 
     job = models.ForeignKey("jobs.Job", on_delete=models.CASCADE, related_name="failed_attempts")
     number = models.PositiveSmallIntegerField()
