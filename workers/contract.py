@@ -140,7 +140,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where and when a bundle ran, and by which libraries. `finished` is None while it runs."""
+    """Where and when a bundle ran, and by which libraries. `finished` is None while it runs.
+
+    The times are the worker's: of use to its recorder is only how long it took.
+    """
 
     worker: str
     host: str

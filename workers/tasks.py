@@ -81,6 +81,7 @@ def infer(task: Task, message: Mapping[str, Any]) -> None:
     """Run one bundle. Raises UnreadableMessage (dead-lettered by the broker) for a message of another shape."""
     bundle = Bundle.from_message(message)
     failpoint("worker.received", bundle.data)
+    begun = time.monotonic()
     run = Run(
         worker=f"{task.request.hostname}/{os.getpid()}", host=socket.gethostname(), device="", started=time.time()
     )
@@ -95,7 +96,9 @@ def infer(task: Task, message: Mapping[str, Any]) -> None:
             engine, done = _run_announced(bundle, run)
             outcomes += done
     failpoint("worker.after_predict", bundle.data)
-    run = replace(run, device=engine.device, libraries=engine.libraries, finished=time.time())
+    run = replace(
+        run, device=engine.device, libraries=engine.libraries, finished=run.started + time.monotonic() - begun
+    )
     result = BundleResult(bundle=bundle.id, run=run, outcomes=tuple(outcomes))
     _publisher.send_again(
         RECORD,

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from inference_portal.jobs.models import Job
+from inference_portal.jobs.models import Job, JobQuerySet
 from inference_portal.jobs.record import sent_lease
 from inference_portal.jobs.room import Share
 from inference_portal.jobs.states import IN_FLIGHT, Event, target
@@ -104,24 +104,29 @@ def mark_sent(*claims: Claim) -> None:
     for claimed in claims:
         by_lane[claimed.lane].append(claimed)
     for lane, sent in by_lane.items():
-        _still_claimed(sent, sent_at=now, lease_until=now + sent_lease(*lane))
+        _update(sent, sent_at=now, lease_until=now + sent_lease(*lane))
 
 
 def release_claim(*claims: Claim) -> None:
     """Put unsent jobs back, due at once."""
     if claims:
-        _still_claimed(claims, lease_until=None, bundle=None)
+        _update(claims, lease_until=None, bundle=None)
 
 
-def _still_claimed(claims: Sequence[Claim], **fields: Any) -> None:
-    """Update those of the bundles' jobs for which nothing came back yet; a result may be quicker than the dispatcher.
+def still_claimed(*claims: Claim) -> JobQuerySet:
+    """Return those of the bundles' jobs that nothing has happened to since.
 
-    It locks rows in another order, so a row that it holds now is passed over: it has left the claim.
+    Of an earlier message for the same attempt, stored but not confirmed, the result may come at any time; and a job may
+    be cancelled, and even rerun as something else.
     """
     ids = [job_id for claimed in claims for job_id in claimed.ids]
     bundles = [claimed.bundle for claimed in claims]
+    return Job.objects.filter(
+        id__in=ids, bundle__in=bundles, state__in=IN_FLIGHT, lease_until__isnull=False, sent_at=None
+    )
+
+
+def _update(claims: Sequence[Claim], **fields: Any) -> None:
+    """Update what is still claimed; a row that a recorder holds now, which locks in another order, is passed over."""
     with transaction.atomic():
-        waiting = Job.objects.filter(
-            id__in=ids, bundle__in=bundles, state__in=IN_FLIGHT, lease_until__isnull=False, sent_at=None
-        )
-        Job.objects.filter(id__in=waiting.not_locked().values("id")).update(**fields)
+        Job.objects.filter(id__in=still_claimed(*claims).not_locked().values("id")).update(**fields)

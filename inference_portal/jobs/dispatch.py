@@ -7,13 +7,13 @@ that holding back is what makes bundles large under load, and costs nothing when
 import logging
 import threading
 import time
-from uuid import UUID
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.db import InterfaceError, OperationalError, connection
 
 from inference_portal.jobs import changes
-from inference_portal.jobs.claims import BUNDLE_ROWS, Claim, claim, mark_sent, release_claim
-from inference_portal.jobs.models import Job
+from inference_portal.jobs.claims import BUNDLE_ROWS, Claim, claim, mark_sent, release_claim, still_claimed
 from inference_portal.jobs.record import release_policy
 from inference_portal.jobs.retention import purge
 from inference_portal.jobs.room import Room
@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 # for a bundle already it would only make others wait.
 CLAIM_PAUSE_SECONDS = 0.008
 SWEEP_SECONDS = 1.0
+# So long may a confirmed bundle wait for the end of its step before that is written down.
+NOTE_SECONDS = 1.0
+# After an error.
+PAUSE_SECONDS = 1.0
 
 
 class Dispatcher:
@@ -45,26 +49,22 @@ class Dispatcher:
         source = changes.listen(changes.DISPATCH)
         swept = 0.0
         while not stop.is_set():
-            try:
-                if time.monotonic() - swept > SWEEP_SECONDS:
-                    sweep()
-                    expire()
-                    purge()
-                    swept = time.monotonic()
+            if time.monotonic() - swept > SWEEP_SECONDS:
+                # Each for itself: whatever keeps failing there, jobs are sent.
+                for chore in (sweep, expire, purge):
+                    with _survived(chore.__name__):
+                        chore()
+                swept = time.monotonic()
+            done = False
+            with _survived("dispatching"):
                 claims = self.step()
-            except (OperationalError, InterfaceError) as error:
-                logger.warning("the database is away, trying again: %s", error)
-                connection.close()
-                stop.wait(1.0)
-                continue
-            except Exception:
-                logger.exception("dispatching was interrupted, trying again")
-                stop.wait(1.0)
-                continue
-            if not claims:
-                source.wait(SWEEP_SECONDS / 4)
-            elif not any(2 * claimed.rows > BUNDLE_ROWS for claimed in claims):
-                stop.wait(CLAIM_PAUSE_SECONDS)
+                if not claims:
+                    source.wait(SWEEP_SECONDS / 4)
+                elif not any(2 * claimed.rows > BUNDLE_ROWS for claimed in claims):
+                    stop.wait(CLAIM_PAUSE_SECONDS)
+                done = True
+            if not done:
+                stop.wait(PAUSE_SECONDS)
         source.close()
         self._publisher.close()
 
@@ -77,16 +77,23 @@ class Dispatcher:
         sent: list[Claim] = []
         unsent: list[Claim] = []
         failed: dict[Lane, Exception] = {}
+        noted = time.monotonic()
         for claimed in claims:
-            if claimed.lane not in failed:
-                try:
-                    self._publish(claimed)
-                    sent.append(claimed)
-                    continue
-                except Exception as error:
-                    failed[claimed.lane] = error
             # A lane whose queue is full or missing holds up no other.
-            unsent.append(claimed)
+            if claimed.lane in failed:
+                unsent.append(claimed)
+                continue
+            try:
+                self._publish(claimed)
+                sent.append(claimed)
+            except Exception as error:
+                failed[claimed.lane] = error
+                unsent.append(claimed)
+            # Two lanes that stall for SOCKET_TIMEOUT each take longer than the others' claims last.
+            if time.monotonic() - noted > NOTE_SECONDS:
+                mark_sent(*sent)
+                sent.clear()
+                noted = time.monotonic()
         # In one transaction each, which is a third of a step's time for one bundle.
         mark_sent(*sent)
         # Perhaps stored, perhaps not: the same attempt goes out again, and only one result will count.
@@ -98,17 +105,20 @@ class Dispatcher:
         return claims
 
     def _publish(self, claimed: Claim) -> None:
-        """Send one bundle; returns once the broker has confirmed it."""
-        inputs = dict(Job.objects.filter(id__in=claimed.ids).values_list("id", "input"))
-        data = b"".join(bytes(inputs[UUID(job.id)]) for job in claimed.jobs)
-        rows = claimed.rows
+        """Send what is still in the claim, if anything; returns once the broker has confirmed it."""
+        inputs = {str(job_id): bytes(data) for job_id, data in still_claimed(claimed).values_list("id", "input")}
+        jobs = tuple(job for job in claimed.jobs if job.id in inputs)
+        if not jobs:
+            return
+        data = b"".join(inputs[job.id] for job in jobs)
+        rows = sum(job.rows for job in jobs)
         bundle = Bundle(
             id=str(claimed.bundle),
             model=claimed.model,
             version=claimed.version,
             sha256=claimed.sha256,
             columns=len(data) // 4 // rows,
-            jobs=claimed.jobs,
+            jobs=jobs,
             data=data,
         )
         failpoint("dispatcher.before_publish")
@@ -117,7 +127,19 @@ class Dispatcher:
             bundle.to_message(),
             exchange=topology.REQUESTS,
             routing_key=topology.routing_key(*claimed.lane, claimed.model),
-            about=f"{claimed.model}:{claimed.version} {len(claimed.jobs)} jobs, {rows} rows",
+            about=f"{claimed.model}:{claimed.version} {len(jobs)} jobs, {rows} rows",
             time_limit=release_policy(claimed.model, claimed.version).timeout_seconds,
         )
         failpoint("dispatcher.after_publish")
+
+
+@contextmanager
+def _survived(what: str) -> Iterator[None]:
+    """Log what goes wrong inside, and go on."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("%s: the database is away, trying again: %s", what, error)
+        connection.close()
+    except Exception:
+        logger.exception("%s was interrupted, trying again", what)

@@ -6,14 +6,16 @@ Measured on PostgreSQL: an insert with its own commit takes 180 µs of the datab
 import threading
 
 from django.db import DataError, IntegrityError, connection
+from psycopg.errors import DeadlockDetected
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.pool import give_back
 
-# What one INSERT may carry at the most, if it's more than one job: PostgreSQL takes 65,535 parameters.
+# What one INSERT may carry at the most, if it's more than one job: SQLite takes 32,766 parameters (PostgreSQL 65,535),
+# and a job has some 40.
 GROUP_BYTES = 16 * 1024 * 1024
-GROUP_JOBS = 1_000
+GROUP_JOBS = 500
 
 
 class _Entry:
@@ -93,8 +95,10 @@ def _insert(entries: list[_Entry]) -> None:
         _commit([entry.job for entry in entries])
     except Exception as raised:
         error = raised
-    if isinstance(error, (IntegrityError, DataError)) and len(entries) > 1:
-        # One of them was refused, and took the transaction with it: let each stand for itself.
+    alone = isinstance(error, (IntegrityError, DataError)) or isinstance(error and error.__cause__, DeadlockDetected)
+    if alone and len(entries) > 1:
+        # One of them was refused, or is being stored by another portal that waits for one of ours, and took the
+        # transaction with it: let each stand for itself.
         for entry in entries:
             _insert([entry])
         return
@@ -109,11 +113,13 @@ def _commit(jobs: list[Job]) -> None:
     """
     fields = list(Job._meta.concrete_fields)
     names = ", ".join(str(field.column) for field in fields)
-    # Where in the queue a job stands is for one clock to say: the database's, if it has one.
-    clock = "statement_timestamp()" if connection.vendor == "postgresql" else "%s"
+    # Where in the queue a job stands is for one clock to say: the database's, if it has one. Each has its own time,
+    # as a statement has only one: those of one call and one ordering key run in the order in which they were sent.
+    clock = "statement_timestamp() + interval '{} us'" if connection.vendor == "postgresql" else "%s"
     row = f"({', '.join(clock if field.name == 'queued_at' else '%s' for field in fields)})"
     # Identifiers are Django's own; every value is a parameter.
-    sql = f"INSERT INTO {Job._meta.db_table} ({names}) VALUES {', '.join([row] * len(jobs))}"  # noqa: S608
+    places = ", ".join(row.format(place) for place in range(len(jobs)))
+    sql = f"INSERT INTO {Job._meta.db_table} ({names}) VALUES {places}"  # noqa: S608
     if connection.vendor == "postgresql":
         fields = [field for field in fields if field.name != "queued_at"]
         sql = f"WITH accepted AS ({sql}) SELECT pg_notify('{changes.DISPATCH}', '')"

@@ -8,9 +8,10 @@ from datetime import timedelta
 from cachetools import TTLCache
 from django.utils import timezone
 
-from inference_portal.jobs.models import Job
+from inference_portal.jobs.models import Job, JobQuerySet
+from inference_portal.jobs.states import State
 
-# What is measured: the last so many jobs that ended, if they did so lately.
+# What is measured: the last so many of a model's jobs that succeeded, if they did so lately.
 SAMPLE = 50
 LATELY = timedelta(minutes=5)
 LOOK_SECONDS = 5.0
@@ -32,15 +33,20 @@ def ask_again(job: Job) -> int:
 
 
 def _median(model: str) -> float:
-    """Return how many seconds the model's jobs took from acceptance to end, 0 if none ended lately."""
+    """Return how many seconds the model's jobs took from acceptance to success, 0 if none succeeded lately."""
     with _lock:
         known = _medians.get(model)
     if known is not None:
         return known
-    ended = Job.objects.filter(finished_at__isnull=False, purged_at=None, finished_at__gte=timezone.now() - LATELY)
-    times = ended.order_by("-finished_at").values_list("model", "queued_at", "finished_at")[:SAMPLE]
-    seconds = [(finished - queued).total_seconds() for of, queued, finished in times if of == model and finished]
+    times = _lately(model).values_list("queued_at", "finished_at")[:SAMPLE]
+    seconds = [(finished - queued).total_seconds() for queued, finished in times if finished]
     median = statistics.median(seconds) if seconds else 0.0
     with _lock:
         _medians[model] = median
     return median
+
+
+def _lately(model: str) -> JobQuerySet:
+    """Return the model's jobs that succeeded lately, the last first: through the index `job_pace`."""
+    done = Job.objects.filter(model=model, state=State.SUCCEEDED.value, purged_at=None)
+    return done.filter(finished_at__gte=timezone.now() - LATELY).order_by("-finished_at")

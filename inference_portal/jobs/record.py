@@ -1,4 +1,7 @@
-"""From workers' messages to rows: guarded, so that a message that comes twice, late or out of order changes nothing."""
+"""From workers' messages to rows: guarded, so that a message that comes twice, late or out of order changes nothing.
+
+Times are those of the recorder, of a worker's clock only how long it ran.
+"""
 
 import random
 from collections import defaultdict
@@ -37,9 +40,11 @@ def record_result(result: BundleResult) -> int:
     """Record all outcomes of a bundle in one transaction. Returns how many jobs it changed."""
     # In one order for all recorders: the same jobs in another order, twice at once, would be a deadlock.
     outcomes = sorted(result.outcomes, key=lambda outcome: outcome.id)
+    finished = timezone.now()
+    started = finished - _duration(result.run)
     with transaction.atomic():
         successes = [o for o in outcomes if o.outputs is not None]
-        succeeded = _succeed(result.run, successes) if successes else []
+        succeeded = _succeed(result.run, successes, started, finished) if successes else []
         moved = [
             UUID(outcome.id)
             for outcome in outcomes
@@ -49,7 +54,7 @@ def record_result(result: BundleResult) -> int:
         announce_final([job.id for job in succeeded])
         # The bundle has left the queue: there is room for another one.
         changes.notify(changes.DISPATCH)
-        count(succeeded, _failed(moved), _time(result.run.started), _finished(result.run))
+        count(succeeded, _failed(moved), started, finished)
     return len(succeeded) + len(moved)
 
 
@@ -68,7 +73,8 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
     now = timezone.now()
     where: dict[str, Any] = {name: job[name] for name in _WHERE}
     if run is not None:
-        where = {"worker": run.worker, "host": run.host, "device": run.device, "started_at": _time(run.started)}
+        started = now - _duration(run)
+        where = {"worker": run.worker, "host": run.host, "device": run.device, "started_at": started}
     fields: dict[str, Any] = {
         "error_code": failure.code,
         "error_message": storable(failure.message),
@@ -81,6 +87,8 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
             "isolated": decision.isolate,
             "not_before": now + timedelta(seconds=decision.delay),
         }
+    else:
+        fields["finished_at"] = now
     changed = job_transition(job_id=job_id, event=decision.event, of_attempt=attempt, **fields)
     if changed:
         Attempt.objects.create(
@@ -99,6 +107,7 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
 
 def record_started(started: Started) -> int:
     """Show jobs as running, and give them the time that their model may take. Returns how many jobs it changed."""
+    now = timezone.now()
     by_attempt: dict[int, list[UUID]] = defaultdict(list)
     for job_id, attempt in started.jobs:
         by_attempt[attempt].append(UUID(job_id))
@@ -110,12 +119,12 @@ def record_started(started: Started) -> int:
             continue
         changed += jobs.update(
             state=target(Event.START),
-            started_at=_time(started.run.started),
+            started_at=now,
             worker=started.run.worker,
             host=started.run.host,
             # It was sent, whether or not the dispatcher lived to note it; what runs is never without a lease.
-            sent_at=Coalesce("sent_at", timezone.now()),
-            lease_until=timezone.now() + running_lease(first["model"], first["version"]),
+            sent_at=Coalesce("sent_at", now),
+            lease_until=now + running_lease(first["model"], first["version"]),
         )
     return changed
 
@@ -157,7 +166,7 @@ def release_policy(model: str, version: str) -> Policy:
         return Policy()
 
 
-def _succeed(run: Run, outcomes: list[Outcome]) -> list[Ended]:
+def _succeed(run: Run, outcomes: list[Outcome], started: datetime, finished: datetime) -> list[Ended]:
     """One UPDATE for a bundle (12 µs a job in groups of 100, 230 alone). Returns the jobs that it ended."""
     row = "(%s::uuid, %s::smallint, %s::bytea)" if connection.vendor == "postgresql" else "(%s, %s, %s)"
     states = sorted(sources(Event.SUCCEED))
@@ -178,8 +187,7 @@ def _succeed(run: Run, outcomes: list[Outcome]) -> list[Ended]:
         WHERE jobs_job.id = v.id AND jobs_job.attempt = v.attempt AND jobs_job.state IN ({state_list})
         RETURNING {", ".join(f"jobs_job.{name}" for name in Ended._fields)}
     """  # noqa: S608
-    moments = (_time(run.started), _finished(run))
-    times = [connection.ops.adapt_datetimefield_value(moment) for moment in moments]
+    times = [connection.ops.adapt_datetimefield_value(moment) for moment in (started, finished)]
     values += [target(Event.SUCCEED), *times, run.worker, run.host, run.device, storable(run.libraries), *states]
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
@@ -203,12 +211,13 @@ def storable(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def _duration(run: Run) -> timedelta:
+    """Return how long it ran: all that is taken from a worker's clock.
 
-
-def _finished(run: Run) -> datetime:
-    return timezone.now() if run.finished is None else _time(run.finished)
+    Times are those of the arrival here. By a worker's clock that is a week slow its results would be removed as old at
+    once, and by one that is fast they would never be.
+    """
+    return timedelta(seconds=0 if run.finished is None else max(0.0, run.finished - run.started))
 
 
 def _moment(value: datetime | str) -> datetime:

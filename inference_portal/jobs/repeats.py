@@ -41,6 +41,11 @@ def fingerprint(body: bytes, *compared: Any) -> str:
     return digest.hexdigest()
 
 
+def of_key(team_id: int, key: str) -> Q:
+    """Find a team's job by its key, through the index of the constraint: SQLite uses one only for its own condition."""
+    return Q(team_id=team_id, idempotency_key=key) & ~Q(idempotency_key="")
+
+
 def first(identity: Identity, caller: Caller) -> Job | None:
     """Return the job (without its payload) of an earlier request under this id or key; None if there was none.
 
@@ -50,7 +55,7 @@ def first(identity: Identity, caller: Caller) -> Job | None:
         return None
     named = Q(id=identity.id) if identity.id is not None else Q()
     if identity.key:
-        named |= Q(team_id=caller.team_id, idempotency_key=identity.key)
+        named |= of_key(caller.team_id, identity.key)
     jobs = list(Job.objects.without_payload().filter(named)[:2])
     if not jobs:
         return None

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.jobs import changes
-from inference_portal.jobs.models import Action, AuditEntry, Job, JobQuerySet
+from inference_portal.jobs.models import Action, Attempt, AuditEntry, Job, JobQuerySet
 from inference_portal.jobs.quota import quota
 from inference_portal.jobs.services import MAX_INPUT_BYTES, NOT_SENT
 from inference_portal.jobs.states import Event, sources, target
@@ -98,6 +98,8 @@ def put_back(
         )
         if not changed:
             raise NotWaiting("Somebody else has rerun, replayed or discarded the job meanwhile.")
+        # An attempt that was cancelled while it ran stood on the job alone.
+        Attempt.objects.bulk_create(attempt for attempt in job.all_attempts if attempt.pk is None)
         AuditEntry.objects.create(who=caller.name, action=action, job_id=job.id, changes=_changes(job, new))
         changes.notify(changes.DISPATCH)
     job.refresh_from_db(fields=["state", "version", "attempt", "queued_at"])

@@ -14,7 +14,7 @@ from inference_portal.jobs import changes
 from inference_portal.jobs.intake import intake
 from inference_portal.jobs.models import Job, Priority
 from inference_portal.jobs.quota import Full, quota
-from inference_portal.jobs.repeats import AlreadyAccepted, Identity
+from inference_portal.jobs.repeats import AlreadyAccepted, Identity, of_key
 from inference_portal.jobs.states import FINAL, Event, sources, target
 from workers.failpoints import failpoint
 from workers.formats import Decoded, TooLarge
@@ -103,11 +103,10 @@ def jobs_accept(*, jobs: list[Job]) -> list[BaseException | None]:
 
 def _told(job: Job, error: BaseException | None) -> BaseException | None:
     """Return what the database's refusal means."""
-    if isinstance(error, IntegrityError):
-        same_key = Q(team_id=job.team_id, idempotency_key=job.idempotency_key) if job.idempotency_key else Q()
-        if Job.objects.filter(Q(id=job.id) | same_key).exists():
-            return AlreadyAccepted(str(job.id))
-    return error
+    if not isinstance(error, IntegrityError):
+        return error
+    taken = Job.objects.filter(Q(id=job.id) | of_key(job.team_id, job.idempotency_key)).exists()
+    return AlreadyAccepted(str(job.id)) if taken else error
 
 
 def job_cancel(*, job_id: UUID) -> bool:

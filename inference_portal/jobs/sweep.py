@@ -1,7 +1,6 @@
 """Brings back what was lost, and ends what came too late, with the database alone. Safe to run twice at once."""
 
 import logging
-from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -18,14 +17,13 @@ from workers.failpoints import failpoint
 logger = logging.getLogger(__name__)
 
 STEP = 500
-# A worker that has a job looks at the time itself; this is for its answer, and for clocks that differ a little.
-EXPIRY_GRACE = timedelta(seconds=5)
 
 
 def sweep(*, everything: bool = False) -> int:
     """Deal with leases that are over: each job is sent again, or given up after its last attempt. Returns their number.
 
-    A claim that was never confirmed costs no attempt, and neither does waiting in a queue that no worker reads.
+    A claim that was never confirmed costs no attempt, and neither does waiting in a queue that no worker reads, which
+    goes on until the job's time to live is over: then `expire` takes it.
     `everything` also takes leases that are not over: for a start at which no other process can be at work. Only what
     was seen running then costs an attempt.
     """
@@ -37,12 +35,12 @@ def sweep(*, everything: bool = False) -> int:
     back = 0
     step = None if everything else STEP
     with transaction.atomic():
-        for job in over.not_locked().only("id", "attempt", "pool", "isolated", "state", "sent_at")[:step]:
+        for job in over.not_locked().only("id", "attempt", "pool", "isolated", "state", "sent_at", "expires_at")[:step]:
             if job.sent_at is None or (everything and job.state == State.QUEUED):
                 back += _still(job).update(**NOT_SENT)
             elif everything or job.lane in served:
                 back += record_failure(job.id, job.attempt, _failure(everything), run=None)
-            else:
+            elif job.state == State.RUNNING or job.expires_at is None or job.expires_at > now:
                 _still(job).update(lease_until=now + sent_lease(job.pool, job.isolated))
         failpoint("sweep.before_commit")
     if back:
@@ -51,12 +49,14 @@ def sweep(*, everything: bool = False) -> int:
 
 
 def expire() -> int:
-    """End the jobs that no worker has started within their time to live. Returns their number."""
+    """End the jobs that no worker has started within their time to live. Returns their number.
+
+    A worker that has a job looks at the time itself. What is under way may have run in time, and its result be on the
+    way to a recorder that is behind: so long as its lease lasts.
+    """
     now = timezone.now()
-    unclaimed_or_silent = Q(lease_until=None) | Q(expires_at__lte=now - EXPIRY_GRACE)
-    late = Job.objects.filter(
-        unclaimed_or_silent, expires_at__lte=now, finished_at=None, state__in=sources(Event.EXPIRE)
-    )
+    not_under_way = Q(lease_until=None) | Q(lease_until__lte=now)
+    late = Job.objects.filter(not_under_way, expires_at__lte=now, finished_at=None, state__in=sources(Event.EXPIRE))
     with transaction.atomic():
         ids: list[UUID] = list(late.order_by("expires_at").not_locked().values_list("id", flat=True)[:STEP])
         if ids:

@@ -133,7 +133,7 @@ class Machine(RuleBasedStateMachine):
         # How often each job has come to an end, by how often it was replayed or rerun.
         self.ends: Counter[tuple[UUID, int]] = Counter()
         self.replays: Counter[UUID] = Counter()
-        # Attempts that were over without a failure: cancelled or expired, and then rerun.
+        # Attempts that were over before they began: cancelled or expired, and then rerun.
         self.dropped: dict[UUID, list[int]] = {}
         self.in_order = True
         self._happened: frozenset[Event] = frozenset()
@@ -332,6 +332,7 @@ class Machine(RuleBasedStateMachine):
             assert row.state in sources(Event.RERUN) and row.discarded_at is None and row.purged_at is None
             self.replays[row.id] += 1
             if row.attempt not in read_attempts().get(row.id, []):
+                assert not row.worker, "an attempt that ran was forgotten"
                 self.dropped.setdefault(row.id, []).append(row.attempt)
 
     @precondition(lambda self: self.some(lambda row: row.state in FINAL and row.purged_at is None))

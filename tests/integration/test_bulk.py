@@ -5,6 +5,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
+from django.db import OperationalError
 from django.test import Client, override_settings
 
 from inference_portal.accounts.models import Role, Team
@@ -192,3 +193,15 @@ def test_a_call_that_is_too_large_is_refused_as_a_whole(submitter: Client) -> No
     with override_settings(MAX_REQUEST_BYTES=1000):
         problem(post(submitter, BULK, {"jobs": [JOB] * 20}), 413, "too-large")
     assert not Job.objects.exists()
+
+
+def test_a_database_that_goes_away_is_looked_at_once_and_not_for_each_job(
+    submitter: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(jobs: list[Job]) -> None:
+        raise OperationalError("the server closed the connection")
+
+    monkeypatch.setattr("inference_portal.jobs.intake._commit", away)
+    for result in bulk(submitter, *[JOB] * 50):
+        check_refused(result, 503, "unavailable")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["the database is away"]

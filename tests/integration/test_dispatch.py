@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from amqp.exceptions import AMQPError, NotFound
 from celery import Celery
 from django.conf import settings
-from django.db import connection, connections
+from django.core.management import call_command
+from django.db import OperationalError, connection, connections
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
@@ -338,8 +341,77 @@ def test_a_job_cancelled_between_claim_and_publish_stays_cancelled(team: Team, b
     assert whole(job.id) == before
     assert whole(other.id)["sent_at"] is not None
     (bundle,) = published(broker_app)
+    assert [item.id for item in bundle.jobs] == ids(other)
     assert record_result(rows.result(rows.success(job), rows.success(other))) == 1
-    assert bundle.data.endswith(bytes(other.input))
+
+
+def emptied(job: Job) -> None:
+    """Its first message, stored but not confirmed, was run meanwhile."""
+    assert record_result(rows.result(rows.success(job))) == 1
+
+
+def rerun_as_something_else(job: Job) -> None:
+    """Cancelled and then rerun as another version with other columns; nobody has claimed it since."""
+    assert job_cancel(job_id=job.id)
+    wider = np.ones(2 * rows.WIDTH, dtype="<f4").tobytes()
+    Job.objects.filter(id=job.id).update(
+        state=State.QUEUED, attempt=2, version="2", input=wider, finished_at=None, bundle=None
+    )
+
+
+@pytest.mark.parametrize("leaves", [emptied, rerun_as_something_else])
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_a_job_that_has_left_the_claim_takes_nothing_with_it(
+    team: Team, embedded_app: Celery, leaves: Callable[[Job], None], position: int
+) -> None:
+    jobs = [make_job(team, rows=n, keeps_result=False) for n in (1, 2, 3)]
+    (claimed,) = take()
+    left = jobs.pop(position)
+    leaves(left)
+    before = whole(left.id)
+    with dispatcher(embedded_app) as sender:
+        sender._publish(claimed)
+    mark_sent(claimed)
+    (bundle,) = published(embedded_app)
+    assert [(item.id, item.rows) for item in bundle.jobs] == [(str(job.id), job.rows) for job in jobs]
+    assert (bundle.columns, bundle.data) == (rows.WIDTH, b"".join(bytes(job.input) for job in jobs))
+    assert whole(left.id) == before
+    assert all(whole(job.id)["sent_at"] is not None for job in jobs)
+
+
+def test_a_claim_that_all_jobs_have_left_is_not_sent(team: Team, embedded_app: Celery) -> None:
+    job = make_job(team, keeps_result=False)
+    (claimed,) = take()
+    emptied(job)
+    with dispatcher(embedded_app) as sender:
+        sender._publish(claimed)
+    assert published(embedded_app) == []
+
+
+def test_what_is_confirmed_is_noted_before_a_stalling_lane_uses_up_its_claim(
+    team: Team, embedded_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, stalled, last = make_job(team), make_job(team, isolated=True, attempt=2), make_job(team, pool="gpu")
+    monkeypatch.setattr("inference_portal.jobs.dispatch.NOTE_SECONDS", 0.1)
+    noted: list[bool] = []
+
+    class Stalling(Publisher):
+        """To one lane it takes long, and fails in the end."""
+
+        def send(self, *args: Any, routing_key: str, **options: Any) -> None:
+            if routing_key.startswith("isolated."):
+                time.sleep(0.2)
+                raise TimeoutError("no confirm came")
+            if routing_key.startswith("gpu."):
+                noted.append(whole(first.id)["sent_at"] is not None)
+            super().send(*args, routing_key=routing_key, **options)
+
+    publisher = Stalling(embedded_app)
+    Dispatcher(publisher).step()
+    publisher.close()
+    assert noted == [True]
+    assert [whole(job.id)["sent_at"] is not None for job in (first, stalled, last)] == [True, False, True]
+    assert Job.objects.due().get() == stalled
 
 
 def test_a_result_before_the_dispatchers_note_is_final(team: Team) -> None:
@@ -465,6 +537,68 @@ def test_the_dispatcher_outlives_a_lost_database_connection(team: Team, postgres
         job = make_job(team)
         wait_for(all_sent([job]), 10, lambda: "not sent")
     assert [item.id for item in published(embedded_app)[0].jobs] == ids(job)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("broken", ["sweep", "expire", "purge"])
+def test_a_chore_that_keeps_failing_stops_neither_the_others_nor_the_dispatching(
+    team: Team, embedded_app: Celery, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fails() -> int:
+        raise RuntimeError("it is broken")
+
+    fails.__name__ = broken
+    monkeypatch.setattr(f"inference_portal.jobs.dispatch.{broken}", fails)
+    old = timezone.now() - timedelta(days=1)
+    lost, late = make_sent(team, sent_at=None, lease_until=old), make_job(team, expires_at=old)
+    past = make_final(team, State.SUCCEEDED, finished_at=timezone.now() - timedelta(days=1_000))
+    done = {
+        "sweep": lambda: whole(lost.id)["sent_at"] is not None,
+        "expire": lambda: whole(late.id)["state"] == State.EXPIRED,
+        "purge": lambda: not Job.objects.filter(id=past.id).exists(),
+    }
+    del done[broken]
+    with running(embedded_app):
+        job = make_job(team)
+        wait_for(all_sent([job]), 10, lambda: f"not sent: {whole(job.id)}")
+        wait_for(lambda: all(condition() for condition in done.values()), 15, lambda: "another chore wasn't done")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_wait_that_fails_does_not_end_the_dispatcher(
+    team: Team, embedded_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        polls = False
+        waits = 0
+
+        def wait(self, timeout: float) -> None:
+            self.waits += 1
+            raise OperationalError("disk I/O error")
+
+        def close(self) -> None:
+            pass
+
+    source = Broken()
+    monkeypatch.setattr(changes, "listen", lambda channel: source)
+    with running(embedded_app):
+        wait_for(lambda: source.waits > 0, 5, lambda: "it never waited")
+        job = make_job(team)
+        wait_for(all_sent([job]), 10, lambda: f"not sent: {whole(job.id)}")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dispatcher_that_ends_by_an_error_takes_its_process_with_it(
+    embedded_app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(self: Dispatcher, stop: threading.Event) -> None:
+        raise RuntimeError("it is broken")
+
+    monkeypatch.setattr(Dispatcher, "run", breaks)
+    monkeypatch.setattr("signal.signal", lambda *args: None)
+    with pytest.raises(RuntimeError, match="broken"):
+        call_command("dispatch")
+    assert "burial" not in [thread.name for thread in threading.enumerate()]
 
 
 def listening() -> int:

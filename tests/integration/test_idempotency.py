@@ -11,12 +11,13 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection
+from django.db.models import Q
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from inference_portal.accounts.models import Role, Team
-from inference_portal.jobs import services
+from inference_portal.jobs import repeats, services
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.quota import Quota
 from inference_portal.jobs.retention import purge
@@ -441,3 +442,11 @@ def test_a_mismatch_takes_one_look_whoever_owns_the_job(submitter: Client) -> No
             mismatch(post(sender, INFER, OTHER, **NAMES["an id"]))
         counts.append(len(queries))
     assert counts == [1, 1]
+
+
+def test_a_key_is_looked_up_in_the_index_of_its_constraint(team: Team) -> None:
+    if connection.vendor == "postgresql":
+        pytest.skip("about SQLite, which would walk through the team's jobs")
+    for named in (repeats.of_key(team.id, "k"), Q(id=uuid4()) | repeats.of_key(team.id, "k")):
+        plan = Job.objects.filter(named).explain()
+        assert "job_one_of_an_idempotency_key (team_id=? AND idempotency_key=?)" in plan, plan

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection
@@ -16,7 +17,7 @@ from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
-from inference_portal.jobs.intake import Intake
+from inference_portal.jobs.intake import GROUP_JOBS, Intake
 from inference_portal.jobs.models import Job, Priority
 from tests.integration import rows
 from tests.integration.rows import in_threads, new_job
@@ -74,6 +75,33 @@ def test_without_a_clock_of_the_databases_the_place_is_the_time_of_the_request(t
     job = new_job(team)
     Intake().add(job)
     assert Job.objects.get().queued_at == job.queued_at
+
+
+def test_jobs_of_one_call_keep_their_order(team: Team) -> None:
+    jobs = [new_job(team, ordering_key="k") for _ in range(GROUP_JOBS + 100)]
+    assert Intake().add_all(jobs) == [None] * len(jobs)
+    assert list(Job.objects.due()) == jobs
+    assert len(set(Job.objects.values_list("queued_at", flat=True))) == len(jobs)
+
+
+def test_a_group_is_no_larger_than_a_statement_may_be(team: Team, inserts: list[str]) -> None:
+    assert Intake().add_all([new_job(team) for _ in range(GROUP_JOBS + 1)]) == [None] * (GROUP_JOBS + 1)
+    assert [sql.count("%s") <= 32_766 for sql in inserts] == [True, True]  # SQLite's; PostgreSQL has 65,535
+
+
+@pytest.mark.parametrize("name", ["idempotency_key", "id"])
+def test_two_portals_that_store_the_same_in_another_order_do_not_stop_each_other(
+    team: Team, postgresql: None, name: str
+) -> None:
+    """A deadlock: the database ends one of the two, whose jobs then stand each for itself."""
+    for _ in range(2):
+        names = [uuid4() if name == "id" else str(uuid4()) for _ in range(100)]
+        orders = [names, names[::-1]]
+        both = [[new_job(team, **{name: value}) for value in order] for order in orders]
+        errors = in_threads(*(lambda mine=mine: Intake().add_all(mine) for mine in both))  # type: ignore[misc]
+        assert [error for mine in errors for error in mine if not isinstance(error, IntegrityError | None)] == []
+        assert sum(error is None for mine in errors for error in mine) == len(names)
+    assert Job.objects.count() == 200
 
 
 def test_threads_that_come_together_are_all_stored_in_few_transactions(team: Team, inserts: list[str]) -> None:

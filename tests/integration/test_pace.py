@@ -5,14 +5,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
 from inference_portal.jobs import pace
-from inference_portal.jobs.states import State
+from inference_portal.jobs.models import Job
+from inference_portal.jobs.states import FINAL, State
 from tests.integration.http import ASYNC, BODY, INFER, JOB, JOBS, post
-from tests.integration.rows import make_final, make_job
+from tests.integration.rows import make_final, make_job, new_job
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +49,36 @@ def test_it_is_when_half_of_the_models_jobs_had_ended(team: Team, submitter: Cli
     assert int(post(submitter, JOBS, JOB)["Retry-After"]) == 20
     assert int(post(submitter, INFER, BODY, Prefer="respond-async-proxy")["Retry-After"]) == 20
     assert int(post(submitter, INFER, BODY, Prefer="wait=0")["Retry-After"]) == 20
+
+
+def test_a_busy_model_beside_it_hides_nothing(team: Team, submitter: Client) -> None:
+    for _ in range(3):
+        ended(team, 20, ago=timedelta(minutes=1))
+    for _ in range(2 * pace.SAMPLE):
+        ended(team, 0.1, model="breast_cancer")
+    assert retry_after(submitter) == 20
+
+
+def test_what_was_cancelled_or_expired_or_failed_says_nothing(team: Team, submitter: Client) -> None:
+    ended(team, 20)
+    for state in FINAL - {State.SUCCEEDED}:
+        for _ in range(3):
+            make_final(team, state)
+    assert retry_after(submitter) == 20
+
+
+def test_it_is_read_from_an_index_and_not_from_all_that_ended(team: Team) -> None:
+    for model, count in (("wine", 60), ("breast_cancer", 2_000)):
+        Job.objects.bulk_create(
+            new_job(team, model=model, state=State.SUCCEEDED, finished_at=timezone.now(), result=b"[]")
+            for _ in range(count)
+        )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE jobs_job" if connection.vendor == "postgresql" else "ANALYZE")
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off")
+    plan = pace._lately("wine")[: pace.SAMPLE].explain()
+    assert "job_pace" in plan and "sort" not in plan.lower() and "temp" not in plan.lower(), plan
 
 
 def test_what_the_job_has_waited_counts(team: Team, submitter: Client) -> None:

@@ -1,26 +1,29 @@
 """Workers' messages become rows: once, whatever comes twice, late, mixed up or from a clock that is wrong."""
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from django.conf import settings
 from django.db import connections, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from inference_portal.accounts.models import Team
 from inference_portal.jobs import changes
 from inference_portal.jobs.claims import Claim, mark_sent
-from inference_portal.jobs.models import Attempt, Job, Worker
+from inference_portal.jobs.models import Attempt, Job, ModelStatistics, Worker
 from inference_portal.jobs.record import record_failure, record_heartbeat, record_result, record_started
+from inference_portal.jobs.retention import purge
 from inference_portal.jobs.services import job_cancel
 from inference_portal.jobs.states import FINAL, State
 from inference_portal.jobs.waiting import hub
 from tests.integration import rows
 from tests.integration.rows import failure, in_threads, make_final, make_job, make_running, make_sent, success, whole
-from workers.contract import ErrorCode, Failure, Heartbeat, JobItem, Outcome, Run, Started
+from workers.contract import BundleResult, ErrorCode, Failure, Heartbeat, JobItem, Outcome, Run, Started
 
 pytestmark = pytest.mark.django_db
 TRANSIENT = (ErrorCode.MODEL_UNAVAILABLE, ErrorCode.OUT_OF_MEMORY)
@@ -36,16 +39,56 @@ def started(*jobs: Job, at: float | None = None) -> Started:
 @pytest.mark.parametrize("make", [make_sent, make_running])
 def test_a_success_ends_the_job_with_all_that_the_worker_said(team: Team, make: Any) -> None:
     job = make(team)
-    result = rows.result(success(job))
-    assert record_result(result) == 1
+    before = timezone.now()
+    assert record_result(rows.result(success(job))) == 1
     job.refresh_from_db()
     assert job.state == State.SUCCEEDED
     assert bytes(job.result or b"") == rows.OUTPUTS.encode()
     assert (job.worker, job.host, job.device) == ("cpu@host/7", "host", "cpu")
-    assert job.started_at == datetime.fromtimestamp(result.run.started, UTC)
-    assert job.finished_at == datetime.fromtimestamp(result.run.finished or 0, UTC)
+    assert before <= job.finished_at <= timezone.now()
+    assert (job.finished_at - job.started_at).total_seconds() == pytest.approx(0.5)
     assert (job.lease_until, job.error_code, job.error_message) == (None, "", "")
     assert not job.failed_attempts.exists()
+
+
+@pytest.mark.parametrize("wrong", [timedelta(days=-8), timedelta(days=8)], ids=["behind", "ahead"])
+def test_a_workers_clock_says_how_long_it_ran_and_not_when(team: Team, wrong: timedelta) -> None:
+    begun = timezone.now()
+    good, bad, lost = make_sent(team), make_sent(team), make_sent(team)
+    at = time.time() + wrong.total_seconds()
+    assert record_started(started(lost, at=at)) == 1
+    run = Run(worker="cpu@host/7", host="host", device="cpu", started=at, finished=at + 2)
+    outcomes = (success(good), failure(bad, ErrorCode.MODEL_ERROR), failure(lost, ErrorCode.MODEL_ERROR))
+    assert record_result(BundleResult(str(uuid4()), run, outcomes)) == 3
+    now = timezone.now()
+    for job in (good, bad, lost):
+        job.refresh_from_db()
+        for seen in (job, *job.failed_attempts.all()):
+            assert begun <= seen.finished_at <= now
+            assert seen.finished_at - seen.started_at == timedelta(seconds=2)
+    sums = ModelStatistics.objects.get()
+    assert sums.run_us == 2_000_000
+    assert begun <= sums.last_at <= now
+    # Retention goes by it: neither at once nor never.
+    purge()
+    assert whole(good.id)["result"] is not None
+    Job.objects.update(finished_at=F("finished_at") - timedelta(hours=settings.RESULT_RETENTION_HOURS))
+    purge()
+    assert whole(good.id)["result"] is None
+
+
+def test_a_run_that_ended_before_it_began_took_no_time(team: Team) -> None:
+    job = make_sent(team)
+    run = Run(worker="cpu@host/7", host="host", device="cpu", started=2e9, finished=1e9)
+    assert record_result(BundleResult(str(uuid4()), run, (success(job),))) == 1
+    job.refresh_from_db()
+    assert job.started_at == job.finished_at
+
+
+def test_a_start_is_noted_when_it_is_heard_of(team: Team) -> None:
+    job, before = make_sent(team), timezone.now()
+    assert record_started(started(job, at=1.0)) == 1
+    assert before <= whole(job.id)["started_at"] <= timezone.now()
 
 
 def test_what_was_recorded_is_found_by_its_exact_times(team: Team) -> None:

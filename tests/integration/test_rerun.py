@@ -17,6 +17,7 @@ from inference_portal.jobs.models import Attempt, AuditEntry, Job
 from inference_portal.jobs.quota import Quota
 from inference_portal.jobs.record import record_result
 from inference_portal.jobs.retention import purge
+from inference_portal.jobs.services import job_cancel
 from inference_portal.jobs.states import FINAL, Event, State, sources
 from tests.integration import rows
 from tests.integration.dead import MATRIX, dead, store
@@ -53,6 +54,25 @@ def refused(sender: Client, job: Job, status: int, slug: str, body: Any = "") ->
     assert whole(job.id) == before
     assert not AuditEntry.objects.filter(job_id=job.id).exists()
     return found
+
+
+def test_an_attempt_that_was_cancelled_while_it_ran_is_kept_when_the_job_is_rerun(
+    team: Team, submitter: Client
+) -> None:
+    job = make_running(team, attempt=2, worker="cpu@far/3", host="far", device="cuda")
+    Attempt.objects.create(job=job, number=1, finished_at=timezone.now(), code="worker-lost", message="x")
+    assert job_cancel(job_id=job.id)
+    cancelled = Job.objects.get(id=job.id)
+    seen = submitter.get(f"/api/jobs/{job.id}/").json()["attempts"]
+    assert rerun(submitter, job).status_code == 202
+    kept = job.failed_attempts.get(number=2)
+    assert (kept.worker, kept.host, kept.device, kept.code) == ("cpu@far/3", "far", "cuda", "cancelled")
+    assert (kept.started_at, kept.finished_at) == (job.started_at, cancelled.finished_at)
+    assert submitter.get(f"/api/jobs/{job.id}/").json()["attempts"] == seen
+    # The next one is cancelled before anybody has it: nothing to keep.
+    assert job_cancel(job_id=job.id)
+    assert rerun(submitter, job).status_code == 202
+    assert [attempt.number for attempt in job.failed_attempts.all()] == [1, 2]
 
 
 @pytest.mark.parametrize("state", AGAIN)

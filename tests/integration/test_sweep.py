@@ -13,7 +13,7 @@ from inference_portal.jobs.models import Attempt, Job
 from inference_portal.jobs.record import record_result, record_started
 from inference_portal.jobs.services import job_cancel
 from inference_portal.jobs.states import FINAL, IN_FLIGHT, State
-from inference_portal.jobs.sweep import EXPIRY_GRACE, STEP, expire, sweep
+from inference_portal.jobs.sweep import STEP, expire, sweep
 from tests.integration import rows
 from tests.integration.rows import (
     CPU,
@@ -230,16 +230,29 @@ def test_what_waits_until_its_time_to_live_is_over_ends_at_once(team: Team, stat
     assert (take(), expire()) == ([], 0)
 
 
-def test_what_was_sent_has_a_little_longer_for_the_workers_own_answer(team: Team) -> None:
+def test_what_ran_in_time_succeeds_however_late_the_recorder_is(team: Team, worker: None) -> None:
+    sent = make_sent(team, expires_at=past(3600))
+    assert (sweep(), expire()) == (0, 0)
+    assert record_result(rows.result(rows.success(sent))) == 1
+    assert whole(sent.id)["state"] == State.SUCCEEDED
+
+
+def test_what_waits_in_a_queue_that_no_worker_reads_expires_with_its_lease(team: Team) -> None:
     sent = make_sent(team, expires_at=past())
-    assert expire() == 0
-    Job.objects.update(expires_at=past(EXPIRY_GRACE.total_seconds() + 1))
-    assert expire() == 1
+    assert (sweep(), expire()) == (0, 0)
+    Job.objects.update(lease_until=past())
+    assert (sweep(), expire()) == (0, 1)
     sent.refresh_from_db()
-    assert (sent.state, sent.lease_until) == (State.EXPIRED, None)
+    assert (sent.state, sent.lease_until, sent.attempt) == (State.EXPIRED, None, 1)
     before = whole(sent.id)
     assert record_result(rows.result(rows.success(sent))) == 0
     assert whole(sent.id) == before
+
+
+def test_what_runs_beyond_its_time_to_live_where_no_worker_is_heard_keeps_its_lease(team: Team) -> None:
+    job = make_running(team, lease_until=past(), expires_at=past())
+    assert (sweep(), expire()) == (0, 0)
+    assert whole(job.id)["lease_until"] > timezone.now()
 
 
 def test_what_runs_or_has_ended_or_has_time_left_does_not_expire(team: Team) -> None:
@@ -258,8 +271,8 @@ def test_a_long_backlog_of_late_jobs_expires_in_steps(team: Team) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_an_expiry_and_a_result_at_once_agree_about_every_job(team: Team) -> None:
-    old = past(EXPIRY_GRACE.total_seconds() + 1)
-    jobs = [rows.new_job(team, lease_until=timezone.now(), sent_at=timezone.now(), expires_at=old) for _ in range(100)]
+    old = past()
+    jobs = [rows.new_job(team, lease_until=old, sent_at=old, expires_at=old) for _ in range(100)]
     Job.objects.bulk_create(jobs)
     result = rows.result(*map(rows.success, reversed(jobs)))
     expired, recorded = in_threads(expire, lambda: record_result(result))

@@ -31,32 +31,32 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='job',
             name='fingerprint',
-            field=models.CharField(default='', max_length=64),
+            field=models.CharField(default='', db_default='', max_length=64),
         ),
         migrations.AddField(
             model_name='job',
             name='idempotency_key',
-            field=models.CharField(blank=True, default='', max_length=255),
+            field=models.CharField(blank=True, default='', db_default='', max_length=255),
         ),
         migrations.AddField(
             model_name='job',
             name='input_sha256',
-            field=models.CharField(default='', max_length=64),
+            field=models.CharField(default='', db_default='', max_length=64),
         ),
         migrations.AddField(
             model_name='job',
             name='keeps_result',
-            field=models.BooleanField(default=True),
+            field=models.BooleanField(default=True, db_default=True),
         ),
         migrations.AddField(
             model_name='job',
             name='labels',
-            field=models.TextField(blank=True, default=''),
+            field=models.TextField(blank=True, default='', db_default=''),
         ),
         migrations.AddField(
             model_name='job',
             name='libraries',
-            field=models.CharField(default='', max_length=255),
+            field=models.CharField(default='', db_default='', max_length=255),
         ),
         migrations.AlterField(
             model_name='auditentry',
@@ -70,5 +70,9 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='modelstatistics',
             constraint=models.UniqueConstraint(fields=('model', 'version'), name='statistics_once'),
+        ),
+        migrations.AddIndex(
+            model_name='job',
+            index=models.Index(condition=models.Q(('purged_at', None), ('state', 'succeeded')), fields=['model', '-finished_at'], name='job_pace'),
         ),
     ]

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from django.db import connection, models
 from django.db.models import Q, Value
-from django.db.models.functions import StrIndex
+from django.db.models.functions import Now, StrIndex
 from django.utils import timezone
 
 from inference_portal.accounts.callers import Caller
@@ -110,48 +110,51 @@ class Job(models.Model):
     sha256 = models.CharField("model sha256", max_length=64)
     pool = models.CharField(max_length=16)
     # A suspect: tried alone, through the pool's isolation lane.
-    isolated = models.BooleanField(default=False)
-    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
+    isolated = models.BooleanField(default=False, db_default=False)
+    priority = models.PositiveSmallIntegerField(
+        choices=Priority, default=Priority.NORMAL, db_default=Priority.NORMAL.value
+    )
     # Jobs of one team, model and key run one after the other, in the order of `queued_at`.
-    ordering_key = models.CharField(max_length=255, default="", blank=True)
+    ordering_key = models.CharField(max_length=255, default="", db_default="", blank=True)
     # Not to be started after this.
     expires_at = models.DateTimeField(null=True)
     state = models.CharField(max_length=16, choices=[(s, s) for s in _STATES], default=State.QUEUED.value)
     # The number of the current or next attempt, from 1.
     attempt = models.PositiveSmallIntegerField(default=1)
     # Of the attempts before, those that the model's policy counts.
-    failures = models.PositiveSmallIntegerField(default=0)
+    failures = models.PositiveSmallIntegerField(default=0, db_default=0)
     rows = models.PositiveIntegerField()
     # The matrix in signature order: little-endian float32, C order.
     input = models.BinaryField()
-    input_sha256 = models.CharField(max_length=64, default="")
+    input_sha256 = models.CharField(max_length=64, default="", db_default="")
     # How to answer: the wire format, the client's own V2 id, the outputs that it asked for.
     reply = models.JSONField(default=dict)
     # Fire and forget: once it has succeeded neither its input nor its result is kept.
-    keeps_result = models.BooleanField(default=True)
+    keeps_result = models.BooleanField(default=True, db_default=True)
     # What a repeat of the request is known by (see `jobs.repeats`).
-    idempotency_key = models.CharField(max_length=255, default="", blank=True)
-    fingerprint = models.CharField(max_length=64, default="")
+    idempotency_key = models.CharField(max_length=255, default="", db_default="", blank=True)
+    fingerprint = models.CharField(max_length=64, default="", db_default="")
     # Each between two line feeds, so that one is found with its ends.
-    labels = models.TextField(default="", blank=True)
+    labels = models.TextField(default="", db_default="", blank=True)
     # A JSON list of V2 tensors, as the worker sent it.
     result = models.BinaryField(null=True)
     accepted_at = models.DateTimeField(default=timezone.now)
     # Its place in the queue: its acceptance, or its replay, by the database's clock (see `jobs.intake`).
-    queued_at = models.DateTimeField(default=timezone.now)
+    queued_at = models.DateTimeField(default=timezone.now, db_default=Now())
     # Of a retry only. A new job is due at once, whatever the clocks of portal and dispatcher say.
     not_before = models.DateTimeField(null=True)
     bundle = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
     # Set once the broker has confirmed the message; a claim that ends before that costs no attempt.
     sent_at = models.DateTimeField(null=True)
+    # By the recorder's clock: when the result had come, and earlier by as long as the worker says that it ran.
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     worker = models.CharField(max_length=255, default="")
-    host = models.CharField(max_length=255, default="")
+    host = models.CharField(max_length=255, default="", db_default="")
     device = models.CharField(max_length=32, default="")
     # The libraries that made the result, with their versions.
-    libraries = models.CharField(max_length=255, default="")
+    libraries = models.CharField(max_length=255, default="", db_default="")
     error_code = models.CharField(max_length=32, default="")
     error_message = models.TextField(default="")
     # A dead letter that an operator has dealt with.
@@ -210,6 +213,11 @@ class Job(models.Model):
             ),
             models.Index(
                 fields=["finished_at"], name="job_ended", condition=Q(finished_at__isnull=False, purged_at=None)
+            ),
+            models.Index(
+                fields=["model", "-finished_at"],
+                name="job_pace",
+                condition=Q(state=State.SUCCEEDED.value, purged_at=None),
             ),
             models.Index(fields=["purged_at"], name="job_purged", condition=Q(purged_at__isnull=False)),
             models.Index(fields=["-finished_at"], name="job_dead", condition=Q(state=_DEAD, discarded_at=None)),

@@ -29,7 +29,7 @@ class Worker(models.Model):
     # "model:version" of everything that its pools may serve.
     serves = models.JSONField()
     # What its pools should serve and it can't, with the reason: "model:version: reason".
-    problems = models.JSONField(default=list)
+    problems = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
     seen_at = models.DateTimeField()
 
     objects = WorkerQuerySet.as_manager()

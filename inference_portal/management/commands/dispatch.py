@@ -24,5 +24,9 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         burial = threading.Thread(target=Burial(app).run, args=(stop,), name="burial")
         burial.start()
-        Dispatcher(Publisher(app)).run(stop)
-        burial.join()
+        try:
+            Dispatcher(Publisher(app)).run(stop)
+        finally:
+            # Should it end by an error, the process must too, and be started again: not live on with half of its work.
+            stop.set()
+            burial.join()
