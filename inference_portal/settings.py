@@ -188,6 +188,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "inference_portal.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    # ASCII, as everywhere else: a client's text may hold half a surrogate pair, which is no UTF-8.
+    "UNICODE_JSON": False,
     # The OpenAPI document describes the routes; OPTIONS would describe them by guessing from serializers.
     "DEFAULT_METADATA_CLASS": "inference_portal.api.options.MethodsMetadata",
 }

@@ -67,7 +67,8 @@ class InferView(APIView):
         seconds = self.preference.wait
         if seconds is None:
             seconds = 0.0 if self.preference.mode else settings.SYNC_WAIT_SECONDS
-        final: Job | None = None
+        # One that has ended already has a result also for who waits no time at all.
+        wants_result = seconds > 0 or not self.preference.mode
         if seconds > 0:
             # At the door: nobody would get this answer.
             answers.format_for(request, job)
@@ -75,14 +76,14 @@ class InferView(APIView):
             waiter = self._take_place(stack, job) if seconds > 0 and not job.is_final else None
             if is_new:
                 job_accept(job=job)
+            elif wants_result:
+                # With its result; and it may have ended before there was a place.
+                job = Job.objects.named(job.id, caller_of(request)) or job
             self.job = job
-            if seconds > 0 and not is_new:
-                # It may have ended before there was a place.
-                final = Job.objects.named(job.id, caller_of(request))
-            if waiter is not None and (final is None or not final.is_final):
-                final = waiter.wait(seconds)
-        if final is not None and final.is_final:
-            return answers.result(request, final)
+            if waiter is not None and not job.is_final:
+                job = waiter.wait(seconds) or job
+        if wants_result and job.is_final:
+            return answers.result(request, job)
         if self.preference.mode == prefer.PROXY:
             return answers.forgotten(job)
         if self.preference.mode == prefer.ASYNC:

@@ -4,8 +4,6 @@ from typing import Any
 from uuid import UUID
 
 import django_filters
-from django.core.exceptions import ValidationError
-from django.db import DataError
 from django.http import HttpResponse
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
@@ -20,7 +18,7 @@ from inference_portal.api.body import read_json_body
 from inference_portal.api.job_fields import JobDetailSerializer, JobSerializer
 from inference_portal.api.lists import NewestFirst, check_parameters
 from inference_portal.api.submission import Submission
-from inference_portal.errors import Problem, as_problem, problem_fields
+from inference_portal.errors import as_problem, problem_fields
 from inference_portal.jobs.models import Job, JobQuerySet
 from inference_portal.jobs.repeats import Identity
 from inference_portal.jobs.states import State
@@ -63,11 +61,7 @@ class JobListView(generics.ListAPIView[Job]):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List the team's jobs, newest first."""
         check_parameters(request.query_params, JobFilter.base_filters)
-        try:
-            return super().get(request, *args, **kwargs)
-        except (ValueError, OverflowError, ValidationError, DataError) as error:
-            # A cursor that we didn't make, a time that no database holds.
-            raise Problem("malformed", f"A filter or the cursor can't be read: {error}") from error
+        return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> JobQuerySet:
         """Return the jobs that exist for the caller."""

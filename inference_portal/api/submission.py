@@ -52,7 +52,7 @@ class Submission:
 def read(data: Any, caller: Caller, name: Identity | None = None) -> Submission:
     """Read one body; `name` has what path and headers say about its id.
 
-    Raises Invalid with the field, Problem, UnknownModel, TooLarge, Mismatch.
+    Raises Invalid with the field, Malformed, Problem, UnknownModel, TooLarge, Mismatch.
     """
     if not isinstance(data, dict):
         raise Invalid(Fault("", "expected an object"))
@@ -108,12 +108,15 @@ def _identity(data: Mapping[str, Any], name: Identity) -> Identity:
 
 
 def _canonical(data: dict[str, Any]) -> bytes:
-    """Return the same bytes for the same fields, whatever their order."""
+    """Return the same bytes for the same fields, whatever their order. Raises Malformed."""
     try:
         return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        # Numbers of more than 64 bits; what is wrong with them is told later.
-        return json.dumps(data, sort_keys=True).encode()
+        # Numbers of more than 64 bits, half a surrogate pair; what is wrong with them is told later.
+        try:
+            return json.dumps(data, sort_keys=True).encode()
+        except RecursionError as error:
+            raise Malformed("the body is nested too deeply") from error
 
 
 def _release(data: Mapping[str, Any]) -> Release:

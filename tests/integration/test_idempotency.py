@@ -405,3 +405,24 @@ def test_a_mismatch_takes_one_look_whoever_owns_the_job(submitter: Client) -> No
             mismatch(post(sender, INFER, OTHER, **NAMES["an id"]))
         counts.append(len(queries))
     assert counts == [1, 1]
+
+
+@pytest.mark.parametrize("prefer", ["", "wait=0", "wait=5"])
+def test_a_repeat_of_a_job_that_has_ended_is_its_result_at_once(submitter: Client, prefer: str) -> None:
+    name = {"Idempotency-Key": "order-1"}
+    job = first(submitter, name)
+    work()
+    with override_settings(SYNC_WAIT_SECONDS=0):
+        answer = post(submitter, INFER, BODY, **name, Prefer=prefer)
+    assert answer.status_code == 200, answer.content
+    assert answer.json() == submitter.get(job.result_path).json()
+    later = post(submitter, INFER, BODY, **name, Prefer="respond-async")
+    assert (later.status_code, later.json()["Id"]) == (202, str(job.id))
+
+
+def test_a_repeat_of_a_job_that_goes_on_waits_no_longer_than_it_wants(submitter: Client) -> None:
+    name = {"Idempotency-Key": "order-1"}
+    job = first(submitter, name)
+    answer = post(submitter, INFER, BODY, **name, Prefer="wait=0")
+    problem(answer, 504, "wait-expired")
+    assert answer["Location"] == job.result_path
