@@ -18,7 +18,7 @@ from inference_portal.api.negotiation import ByTheView
 from inference_portal.errors import Problem
 from inference_portal.jobs import repeats
 from inference_portal.jobs.models import Job
-from inference_portal.jobs.repeats import AlreadyAccepted
+from inference_portal.jobs.repeats import AlreadyAccepted, Identity
 from inference_portal.jobs.services import job_accept, job_new
 from inference_portal.jobs.waiting import NoPlace, Waiter, hub
 from inference_portal.store import model_store
@@ -35,13 +35,14 @@ class InferView(APIView):
     @extend_schema(**schemas.INFER)
     def post(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Predict."""
-        self.preference = prefer.parse(request.headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
-        job_options.refuse_unbuilt(request.headers)
-        options = job_options.from_headers(request.headers)
-        sent = media.Sent(request.content_type or "", request.headers.get("Inference-Header-Content-Length"))
+        headers = request.headers
+        self.preference = prefer.parse(headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
+        job_options.refuse_unbuilt(headers)
+        options = job_options.from_headers(headers)
+        sent = media.Sent(request.content_type or "", headers.get("Inference-Header-Content-Length"))
         body = read_body(request)
         compared = (model, version, *sent, *job_options.compared(options))
-        identity = request_id.identity(request.headers, repeats.fingerprint(body, *compared))
+        identity = Identity(repeats.fingerprint(body, *compared), *request_id.names(headers))
         caller = caller_of(request)
         earlier = repeats.first(identity, caller)
         if earlier is None:

@@ -14,19 +14,15 @@ from rest_framework.views import APIView
 
 from inference_portal.api import answers, job_options, request_id, schemas, submission
 from inference_portal.api.auth import caller_of
-from inference_portal.api.body import read_json_body
+from inference_portal.api.body import read_json_body, read_object
 from inference_portal.api.job_fields import JobDetailSerializer, JobSerializer
 from inference_portal.api.lists import NewestFirst, check_parameters
+from inference_portal.api.request_id import Names
 from inference_portal.api.submission import Submission
 from inference_portal.errors import as_problem, problem_fields
 from inference_portal.jobs.models import Job, JobQuerySet
-from inference_portal.jobs.repeats import Identity
 from inference_portal.jobs.states import State
-from workers.formats import Fault, Invalid, Malformed, escape, json_body
-from workers.schema import MAX_FAULTS
-
-# So many may be submitted in one call.
-MAX_BULK = 1_000
+from workers.formats import Fault, Invalid, Malformed, json_body
 
 
 class JobFilter(django_filters.FilterSet):
@@ -70,7 +66,7 @@ class JobListView(generics.ListAPIView[Job]):
     @extend_schema(**schemas.JOB_CREATE)
     def post(self, request: Request) -> HttpResponse:
         """Submit a job and return at once, as Prefer: respond-async does."""
-        return _submit(request, request_id.identity(request.headers, ""))
+        return _submit(request, request_id.names(request.headers))
 
 
 class JobView(generics.RetrieveAPIView[Job]):
@@ -93,10 +89,10 @@ class JobView(generics.RetrieveAPIView[Job]):
     @extend_schema(**schemas.JOB_PUT)
     def put(self, request: Request, job_id: UUID) -> HttpResponse:
         """Submit a job under this id; sent again, it is the same job."""
-        sent = request_id.identity(request.headers, "")
+        sent = request_id.names(request.headers)
         if sent.id not in (None, job_id):
             raise Malformed(f"X-Inference-Id '{sent.id}' contradicts the path, which names '{job_id}'.")
-        return _submit(request, Identity("", job_id, sent.key))
+        return _submit(request, Names(job_id, sent.key))
 
 
 class JobBulkView(APIView):
@@ -106,12 +102,9 @@ class JobBulkView(APIView):
     def post(self, request: Request) -> Response:
         """Submit up to MAX_BULK jobs, each for itself: what is wrong with one doesn't stop the others."""
         job_options.refuse_headers(request.headers)
-        data = json_body.read_object(read_json_body(request))
-        if unknown := sorted(data.keys() - {"jobs"}):
-            raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
-        items = data.get("jobs")
-        if not isinstance(items, list) or not 1 <= len(items) <= MAX_BULK:
-            raise Invalid(Fault("/jobs", f"expected a list of 1 to {MAX_BULK:,} jobs"))
+        items = read_object(request, "jobs").get("jobs")
+        if not isinstance(items, list) or not 1 <= len(items) <= submission.MAX_BULK:
+            raise Invalid(Fault("/jobs", f"expected a list of 1 to {submission.MAX_BULK:,} jobs"))
         caller = caller_of(request)
         read: list[Submission | Exception] = []
         for item in items:
@@ -124,15 +117,15 @@ class JobBulkView(APIView):
         return Response({"results": [_answer(request, each) for each in done]})
 
 
-def _submit(request: Request, name: Identity) -> HttpResponse:
+def _submit(request: Request, names: Names) -> HttpResponse:
     job_options.refuse_headers(request.headers)
     data = json_body.read_object(read_json_body(request))
     caller = caller_of(request)
-    (job,) = submission.store([submission.read(data, caller, name)], caller)
-    if isinstance(job, BaseException):
-        raise job
-    response = answers.accepted(job)
-    response["X-Inference-Id"] = str(job.id)
+    (stored,) = submission.store([submission.read(data, caller, names)], caller)
+    if isinstance(stored, BaseException):
+        raise stored
+    response = answers.accepted(stored)
+    response["X-Inference-Id"] = str(stored.id)
     return response
 
 

@@ -1,15 +1,25 @@
 """The names that a client may give a request: X-Inference-Id, an id of its own, and Idempotency-Key."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 from uuid import UUID
 
-from inference_portal.jobs.repeats import Identity
 from workers.formats import Malformed
 
 MAX_KEY_LENGTH = 255
 
 
-def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
+class Names(NamedTuple):
+    """What a client calls its request: an id, a key, both or none."""
+
+    id: UUID | None = None
+    key: str = ""
+
+
+NO_NAMES = Names()
+
+
+def names(headers: Mapping[str, str]) -> Names:
     """Read both headers. Raises Malformed, which names the header."""
     job_id = read_uuid(headers["X-Inference-Id"]) if "X-Inference-Id" in headers else None
     if job_id is None and "X-Inference-Id" in headers:
@@ -17,7 +27,7 @@ def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
     key = headers.get("Idempotency-Key", "")
     if "Idempotency-Key" in headers and not is_key(key):
         raise Malformed(f"Idempotency-Key: expected 1 to {MAX_KEY_LENGTH} printable ASCII characters")
-    return Identity(fingerprint, job_id, key)
+    return Names(job_id, key)
 
 
 def read_uuid(text: str) -> UUID | None:

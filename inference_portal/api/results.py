@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpResponse, JsonResponse
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -23,7 +23,7 @@ class StatusView(APIView):
     """How far a job is."""
 
     @extend_schema(**schemas.STATUS)
-    def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
+    def get(self, request: Request, model: str | None = None, job_id: UUID | str | None = None) -> HttpResponse:
         """Return the status, with ?wait=N once the job is final or N seconds are over."""
         job = find_job(request, model, job_id)
         response = JsonResponse(answers.status(job))
@@ -37,7 +37,7 @@ class ResultView(APIView):
     content_negotiation_class = ByTheView
 
     @extend_schema(**schemas.RESULT)
-    def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
+    def get(self, request: Request, model: str | None = None, job_id: UUID | str | None = None) -> HttpResponse:
         """Return the result, 202 while the job is open, or the problem that ended it."""
         job = find_job(request, model, job_id)
         try:
@@ -49,43 +49,27 @@ class ResultView(APIView):
         return response
 
 
+@extend_schema_view(get=extend_schema(**schemas.STATUS_BY_HEADER))
 class StatusByHeaderView(StatusView):
     """How far the job is whose id is in X-Inference-Id."""
 
-    @extend_schema(**schemas.STATUS_BY_HEADER)
-    def get(self, request: Request, model: str) -> HttpResponse:  # type: ignore[override]
-        """Return the status; see StatusView."""
-        return super().get(request, model)
 
-
+@extend_schema_view(get=extend_schema(**schemas.RESULT_BY_HEADER))
 class ResultByHeaderView(ResultView):
     """What the job gave whose id is in X-Inference-Id."""
 
-    @extend_schema(**schemas.RESULT_BY_HEADER)
-    def get(self, request: Request, model: str) -> HttpResponse:  # type: ignore[override]
-        """Return the result; see ResultView."""
-        return super().get(request, model)
 
-
+@extend_schema_view(get=extend_schema(**schemas.JOB_STATUS))
 class JobStatusView(StatusView):
     """How far a job is."""
 
-    @extend_schema(**schemas.JOB_STATUS)
-    def get(self, request: Request, job_id: UUID) -> HttpResponse:  # type: ignore[override]
-        """Return the status; see StatusView."""
-        return super().get(request, None, str(job_id))
 
-
+@extend_schema_view(get=extend_schema(**schemas.JOB_RESULT))
 class JobResultView(ResultView):
     """What a job gave."""
 
-    @extend_schema(**schemas.JOB_RESULT)
-    def get(self, request: Request, job_id: UUID) -> HttpResponse:  # type: ignore[override]
-        """Return the result; see ResultView."""
-        return super().get(request, None, str(job_id))
 
-
-def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
+def find_job(request: Request, model: str | None, path_id: UUID | str | None) -> Job:
     """Return the job that path or header name, after at most ?wait=N seconds if it is open. Raises Problem."""
     job_id = _job_id(request, path_id)
     seconds = _wait(request)
@@ -104,11 +88,11 @@ def find_job(request: Request, model: str | None, path_id: str | None) -> Job:
     return job
 
 
-def _job_id(request: Request, path_id: str | None) -> UUID:
+def _job_id(request: Request, path_id: UUID | str | None) -> UUID:
     header = request.headers.get("X-Inference-Id")
     if path_id is None and header is None:
         raise Problem("malformed", "The id is missing: append it to the path, or send X-Inference-Id.")
-    wanted = read_uuid(path_id or header or "")
+    wanted = read_uuid(str(path_id or header or ""))
     if path_id is not None and header is not None and read_uuid(header) != wanted:
         raise Problem("malformed", f"X-Inference-Id '{header}' contradicts the path, which names '{path_id}'.")
     if wanted is None:

@@ -13,11 +13,11 @@ from rest_framework.views import APIView
 
 from inference_portal.accounts.models import Role
 from inference_portal.api import schemas
-from inference_portal.api.body import read_json_body
+from inference_portal.api.body import read_object
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import ModelStatistics, Worker
 from inference_portal.store import model_store
-from workers.formats import Fault, Invalid, json_body, json_v2
+from workers.formats import Fault, Invalid, json_v2
 from workers.manifest import Manifest
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics"]
@@ -118,8 +118,7 @@ class RepositoryIndexView(APIView):
     @extend_schema(**schemas.REPOSITORY_INDEX)
     def post(self, request: Request) -> HttpResponse:
         """List all versions of all models; with {"ready": true} only those that can be served now."""
-        text = read_json_body(request)
-        only_ready = (json_body.read_object(text) if text else {}).get("ready", False)
+        only_ready = read_object(request).get("ready", False)
         if not isinstance(only_ready, bool):
             raise Invalid(Fault("/ready", "expected true or false"))
         releases = model_store().snapshot().releases

@@ -124,7 +124,8 @@ class Streams:
 
     def _look(self, ids: set[UUID]) -> None:
         """Tell what has changed: of the others only state and attempt are read, not their results."""
-        now = {job_id: rest for job_id, *rest in Job.objects.filter(id__in=ids).values_list("id", "state", "attempt")}
+        found = Job.objects.filter(id__in=ids).values_list("id", "state", "attempt")
+        now = {job_id: (state, attempt) for job_id, state, attempt in found}
         with self._lock:
             behind = [f for f in self._followers if f.job_id in now and not f.knows(*now[f.job_id])]
         if behind:

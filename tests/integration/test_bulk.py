@@ -79,7 +79,7 @@ def test_none_or_too_many_are_refused_as_a_whole(submitter: Client, count: int) 
     ("body", "status", "pointer"),
     [
         ({}, 422, "/jobs"), ({"jobs": {}}, 422, "/jobs"), ({"jobs": None}, 422, "/jobs"), ({"jobs": "x"}, 422, "/jobs"),
-        ({"jobs": [JOB], "model": "wine"}, 422, "/model"), ([JOB], 400, None), ("", 400, None), ("[", 400, None),
+        ({"jobs": [JOB], "model": "wine"}, 422, "/model"), ([JOB], 400, None), ("", 422, "/jobs"), ("[", 400, None),
         (b"\xff", 400, None),
     ],
 )  # fmt: skip
