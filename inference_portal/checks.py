@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from inference_portal.store import model_store
+from workers import topology
 
 HUNDRED_YEARS_IN_DAYS = 36_500
 YEAR_IN_MINUTES = 365 * 24 * 60
@@ -75,3 +76,14 @@ def check_login(**kwargs: Any) -> list[CheckMessage]:
         except ValueError as error:
             wrong[f"TRUSTED_PROXIES: {error}."] = "Give addresses or networks, as in 10.0.0.7,172.18.0.0/16."
     return [Error(what, hint=hint, id="inference.E004") for what, hint in wrong.items()]
+
+
+@register()
+def check_pools(**kwargs: Any) -> list[CheckMessage]:
+    """E005: pools that may scale from zero exist."""
+    hint = f"There are {', '.join(topology.POOLS)}."
+    return [
+        Error(f"SCALE_FROM_ZERO: there is no pool '{name}'.", hint=hint, id="inference.E005")
+        for name in settings.SCALE_FROM_ZERO
+        if name not in topology.POOLS
+    ]

@@ -190,6 +190,8 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     # The type of an answer is Accept's business; ?format= would make a route 404.
     "URL_FORMAT_OVERRIDE": None,
+    # ASCII, as everywhere else: a client's text may hold half a surrogate pair, which is no UTF-8.
+    "UNICODE_JSON": False,
     # The OpenAPI document describes the routes; OPTIONS would describe them by guessing from serializers.
     "DEFAULT_METADATA_CLASS": "inference_portal.api.options.MethodsMetadata",
 }

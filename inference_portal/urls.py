@@ -105,9 +105,9 @@ urlpatterns = [
     path("api/dead-letters/", dead_letters.DeadLetterListView.as_view()),
     path("api/dead-letters/replay/", dead_letters.BulkReplayView.as_view()),
     path("api/dead-letters/discard/", dead_letters.BulkDiscardView.as_view()),
-    path("api/dead-letters/<uuid:job_id>/", dead_letters.DeadLetterView.as_view()),
-    path("api/dead-letters/<uuid:job_id>/replay/", dead_letters.ReplayView.as_view()),
-    path("api/dead-letters/<uuid:job_id>/discard/", dead_letters.DiscardView.as_view()),
+    path("api/dead-letters/<job_id:job_id>/", dead_letters.DeadLetterView.as_view()),
+    path("api/dead-letters/<job_id:job_id>/replay/", dead_letters.ReplayView.as_view()),
+    path("api/dead-letters/<job_id:job_id>/discard/", dead_letters.DiscardView.as_view()),
     path("api/dead-letters/messages/", parked_messages.MessageListView.as_view()),
     path("api/dead-letters/messages/<int:message_id>/discard/", parked_messages.MessageDiscardView.as_view()),
     # Documentation

@@ -55,6 +55,12 @@ class Schema:
         """Return `code` of each value."""
         return np.array([self.code(column, value) for value in values], dtype=np.float64)
 
+    def could_be_of(self, matrix: npt.NDArray[np.float32]) -> bool:
+        """Tell whether a matrix that was stored may be of this signature: as wide, and all its categories known."""
+        return matrix.shape[1] == len(self.names) and not any(
+            (matrix[:, column] >= len(texts)).any() for column, texts in self.categories.items()
+        )
+
     def cells(self, row: npt.NDArray[np.float32]) -> list[Any]:
         """Return one row of a matrix as a client sends it: float32 (NaN is missing), categories as text or None."""
         cells: list[Any] = list(row)

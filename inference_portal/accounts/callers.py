@@ -71,8 +71,9 @@ def caller_from_key(key: str) -> Caller | None:
         return None
     digest = sha256(key.encode()).digest()
     with _lock:
-        known, wrong = _known.get(digest), digest in _wrong
-    if known is None and not wrong:
+        known = _known.get(digest)
+        is_new = known is None and digest not in _wrong
+    if is_new:
         known = _look_up(key)
         with _lock:
             if known is None:

@@ -1,12 +1,15 @@
 """Reading a request's body: bounded, whatever its length, its transfer and its compression."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from django.conf import settings
 from rest_framework.request import Request
 
 from inference_portal.errors import Problem
-from workers.formats import inflate
+from workers.formats import Fault, Invalid, escape, inflate, json_body
+from workers.schema import MAX_FAULTS
 
 # Of a body that is too large, so much is read before the answer.
 DRAIN_BYTES = 64 * 1024 * 1024
@@ -14,10 +17,8 @@ DRAIN_BYTES = 64 * 1024 * 1024
 
 def read_body(request: Request) -> bytes:
     """Return the body, decompressed as Content-Encoding says. Raises Problem (400, 413), Malformed, UnknownCoding."""
-    body = _read(request)
-    codings = [coding.strip().lower() for coding in request.headers.get("Content-Encoding", "").split(",")]
-    codings = [coding for coding in codings if coding not in ("", "identity")]
-    return inflate.inflate(body, codings, settings.MAX_REQUEST_BYTES) if codings else body
+    codings = request.headers.get("Content-Encoding", "").split(",")
+    return inflate.inflate(_read(request), codings, settings.MAX_REQUEST_BYTES)
 
 
 def media_type(request: Request) -> str:
@@ -31,6 +32,26 @@ def read_json_body(request: Request) -> bytes:
     if kind not in ("application/json", "application/octet-stream", ""):
         raise Problem("unsupported-media-type", f"'{kind}' isn't read here; send application/json.")
     return read_body(request)
+
+
+def read_object(request: Request, *fields: str) -> dict[str, Any]:
+    """Return the body's JSON object, an empty one for no body.
+
+    Raises Invalid for another field than these, if any are named; and Malformed, and what `read_json_body` raises.
+    """
+    text = read_json_body(request)
+    data = json_body.read_object(text) if text else {}
+    if fields and (unknown := sorted(data.keys() - set(fields))):
+        raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
+    return data
+
+
+def version_of(data: Mapping[str, Any]) -> str | None:
+    """Return the body's version, None for none. Raises Invalid."""
+    version = data.get("version")
+    if version is not None and not isinstance(version, str):
+        raise Invalid(Fault("/version", 'expected text, such as "1"'))
+    return version
 
 
 def _read(request: Request) -> bytes:

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from inference_portal.accounts.models import Role
 from inference_portal.api import answers
 from inference_portal.api.auth import caller_of
-from inference_portal.api.body import read_json_body
+from inference_portal.api.body import read_object, version_of
 from inference_portal.api.job_fields import AttemptSerializer
 from inference_portal.api.lists import FilteredListView
 from inference_portal.api.schemas import dead_letters as schemas
@@ -27,8 +27,7 @@ from inference_portal.jobs.models import AuditEntry, Job, JobQuerySet
 from inference_portal.jobs.rerun import NotWaiting, Read
 from inference_portal.jobs.states import Event, sources
 from inference_portal.jobs.stored_input import stored_input
-from workers.formats import Fault, Invalid, escape, json_body, json_instances, json_v2
-from workers.schema import MAX_FAULTS
+from workers.formats import Fault, Invalid, json_instances, json_v2
 
 
 class DeadLetterSerializer(serializers.ModelSerializer[Job]):
@@ -119,7 +118,7 @@ class ReplayView(OperatorView):
     @extend_schema(**schemas.REPLAY)
     def post(self, request: Request, job_id: UUID) -> HttpResponse:
         """Put it back into the queue, perhaps with another version or input."""
-        data = read_body(request, "version", "inputs", "rows")
+        data = read_object(request, "version", "inputs", "rows")
         job = dead_letters.replay(
             job_id=job_id, caller=caller_of(request), version=version_of(data), read=_reader(data)
         )
@@ -134,7 +133,7 @@ class DiscardView(OperatorView):
     @extend_schema(**schemas.DISCARD)
     def post(self, request: Request, job_id: UUID) -> Response:
         """Take it off the list."""
-        data = read_body(request, "reason")
+        data = read_object(request, "reason")
         job = dead_letters.discard(job_id=job_id, caller=caller_of(request), reason=reason_of(data))
         return Response(DeadLetterSerializer(job).data)
 
@@ -145,7 +144,7 @@ class BulkReplayView(OperatorView):
     @extend_schema(**schemas.BULK_REPLAY)
     def post(self, request: Request) -> Response:
         """Put them back into the queue; one that can't be doesn't stop the others."""
-        data = read_body(request, "ids", "version")
+        data = read_object(request, "ids", "version")
         caller, version = caller_of(request), version_of(data)
 
         def act(job_id: Any) -> dict[str, Any]:
@@ -161,7 +160,7 @@ class BulkDiscardView(OperatorView):
     @extend_schema(**schemas.BULK_DISCARD)
     def post(self, request: Request) -> Response:
         """Take them off the list; one that can't be doesn't stop the others."""
-        data = read_body(request, "ids", "reason")
+        data = read_object(request, "ids", "reason")
         caller, reason = caller_of(request), reason_of(data)
 
         def act(job_id: Any) -> dict[str, Any]:
@@ -189,23 +188,6 @@ def _in_bulk(request: Request, data: dict[str, Any], act: Callable[[Any], dict[s
         for _, done in dead_letters.each(ids, act)
     ]
     return Response({"results": results})
-
-
-def read_body(request: Request, *fields: str) -> dict[str, Any]:
-    """Return the body's object, an empty one for no body. Raises Malformed, Invalid for an unknown field."""
-    text = read_json_body(request)
-    data = json_body.read_object(text) if text else {}
-    if unknown := sorted(data.keys() - set(fields)):
-        raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
-    return data
-
-
-def version_of(data: dict[str, Any]) -> str | None:
-    """Return the body's version, None for none. Raises Invalid."""
-    version = data.get("version")
-    if version is not None and not isinstance(version, str):
-        raise Invalid(Fault("/version", 'expected text, such as "1"'))
-    return version
 
 
 def _reader(data: dict[str, Any]) -> Read | None:

@@ -16,6 +16,7 @@ from inference_portal.api.negotiation import ByTheView
 from inference_portal.api.request_id import OfOneJob
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
+from inference_portal.jobs.pool import let_go
 from inference_portal.jobs.streams import Follower, streams
 from inference_portal.jobs.waiting import NoPlace
 
@@ -70,6 +71,8 @@ class _Stream:
 
 
 def _events(follower: Follower, last: str) -> Generator[bytes]:
+    # A client that reads slowly holds a thread, but no connection to the database.
+    let_go()
     yield f"retry: {RETRY}\n\n".encode()
     while True:
         job = follower.next(KEEP_ALIVE_SECONDS)
@@ -78,7 +81,9 @@ def _events(follower: Follower, last: str) -> Generator[bytes]:
             continue
         # What the client has seen before it lost the connection is not told again.
         if (event := _event_id(job)) != last:
-            yield f"id: {event}\ndata: {json.dumps(answers.status(job), cls=DjangoJSONEncoder)}\n\n".encode()
+            text = f"id: {event}\ndata: {json.dumps(answers.status(job), cls=DjangoJSONEncoder)}\n\n"
+            let_go()
+            yield text.encode()
         if job.is_final:
             return
 

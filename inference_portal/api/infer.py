@@ -18,7 +18,7 @@ from inference_portal.api.negotiation import ByTheView
 from inference_portal.errors import Problem
 from inference_portal.jobs import repeats
 from inference_portal.jobs.models import Job
-from inference_portal.jobs.repeats import AlreadyAccepted
+from inference_portal.jobs.repeats import AlreadyAccepted, Identity
 from inference_portal.jobs.services import job_accept, job_new
 from inference_portal.jobs.waiting import NoPlace, Waiter, hub
 from inference_portal.store import model_store
@@ -35,13 +35,14 @@ class InferView(APIView):
     @extend_schema(**schemas.INFER)
     def post(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Predict."""
-        self.preference = prefer.parse(request.headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
-        job_options.refuse_unbuilt(request.headers)
-        options = job_options.from_headers(request.headers)
-        sent = media.Sent(request.content_type or "", request.headers.get("Inference-Header-Content-Length"))
+        headers = request.headers
+        self.preference = prefer.parse(headers.get("Prefer"), settings.MAX_WAIT_SECONDS)
+        job_options.refuse_unbuilt(headers)
+        options = job_options.from_headers(headers)
+        sent = media.Sent(request.content_type or "", headers.get("Inference-Header-Content-Length"))
         body = read_body(request)
         compared = (model, version, *media.reading(sent), *job_options.compared(options))
-        identity = request_id.identity(request.headers, repeats.fingerprint(body, *compared))
+        identity = Identity(repeats.fingerprint(body, *compared), *request_id.names(headers))
         caller = caller_of(request)
         earlier = repeats.first(identity, caller)
         if earlier is None:
@@ -67,7 +68,8 @@ class InferView(APIView):
         seconds = self.preference.wait
         if seconds is None:
             seconds = 0.0 if self.preference.mode else settings.SYNC_WAIT_SECONDS
-        final: Job | None = None
+        # One that has ended already has a result also for who waits no time at all.
+        wants_result = seconds > 0 or not self.preference.mode
         if seconds > 0:
             # At the door: nobody would get this answer.
             answers.format_for(request, job)
@@ -75,14 +77,14 @@ class InferView(APIView):
             waiter = self._take_place(stack, job) if seconds > 0 and not job.is_final else None
             if is_new:
                 job_accept(job=job)
+            elif wants_result:
+                # With its result; and it may have ended before there was a place.
+                job = Job.objects.named(job.id, caller_of(request)) or job
             self.job = job
-            if seconds > 0 and not is_new:
-                # It may have ended before there was a place.
-                final = Job.objects.named(job.id, caller_of(request))
-            if waiter is not None and (final is None or not final.is_final):
-                final = waiter.wait(seconds)
-        if final is not None and final.is_final:
-            return answers.result(request, final)
+            if waiter is not None and not job.is_final:
+                job = waiter.wait(seconds) or job
+        if wants_result and job.is_final:
+            return answers.result(request, job)
         if self.preference.mode == prefer.PROXY:
             return answers.forgotten(job)
         if self.preference.mode == prefer.ASYNC:

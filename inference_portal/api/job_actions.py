@@ -10,7 +10,7 @@ from rest_framework.response import Response
 from inference_portal.accounts.models import Role
 from inference_portal.api import answers, schemas
 from inference_portal.api.auth import caller_of, require_role
-from inference_portal.api.dead_letters import read_body, version_of
+from inference_portal.api.body import read_object, version_of
 from inference_portal.api.job_fields import JobSerializer
 from inference_portal.api.request_id import OfOneJob
 from inference_portal.errors import Problem
@@ -24,9 +24,9 @@ class JobActionView(OfOneJob):
 
     required_role = Role.VIEWER
 
-    def job(self, request: Request, job_id: UUID) -> Job:
-        """Return the job, without its result. Raises Problem, PermissionDenied."""
-        job = Job.objects.visible_to(caller_of(request)).defer("result").filter(id=job_id).first()
+    def job(self, request: Request, job_id: UUID, *without: str) -> Job:
+        """Return the job without these columns. Raises Problem, PermissionDenied."""
+        job = Job.objects.visible_to(caller_of(request)).defer(*without).filter(id=job_id).first()
         if job is None:
             raise Problem("not-found", f"There is no job '{job_id}'.")
         require_role(caller_of(request), Role.SUBMITTER)
@@ -39,7 +39,7 @@ class JobCancelView(JobActionView):
     @extend_schema(**schemas.JOB_CANCEL)
     def post(self, request: Request, job_id: UUID) -> HttpResponse:
         """Cancel; what a worker still computes for it is thrown away."""
-        job = self.job(request, job_id)
+        job = self.job(request, job_id, "input", "result")
         if not job_cancel(job_id=job.id):
             job.refresh_from_db(fields=["state"])
             raise Problem("conflict", f"The job is {job.state}, it can't be cancelled any more.")
@@ -53,8 +53,8 @@ class JobRerunView(JobActionView):
     @extend_schema(**schemas.JOB_RERUN)
     def post(self, request: Request, job_id: UUID) -> HttpResponse:
         """Put it back into the queue, as its next attempt."""
-        job = self.job(request, job_id)
-        version = version_of(read_body(request, "version"))
+        job = self.job(request, job_id, "result")
+        version = version_of(read_object(request, "version"))
         try:
             job = rerun(job=job, caller=caller_of(request), version=version)
         except NotWaiting as refusal:

@@ -4,8 +4,6 @@ from typing import Any
 from uuid import UUID
 
 import django_filters
-from django.core.exceptions import ValidationError
-from django.db import DataError
 from django.http import HttpResponse
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
@@ -16,20 +14,15 @@ from rest_framework.views import APIView
 
 from inference_portal.api import answers, job_options, request_id, schemas, submission
 from inference_portal.api.auth import caller_of
-from inference_portal.api.body import read_json_body
+from inference_portal.api.body import read_json_body, read_object
 from inference_portal.api.job_fields import JobDetailSerializer, JobSerializer
 from inference_portal.api.lists import NewestFirst, check_parameters
-from inference_portal.api.request_id import OfOneJob
+from inference_portal.api.request_id import Names, OfOneJob
 from inference_portal.api.submission import Submission
-from inference_portal.errors import Problem, as_problem, problem_of_many
+from inference_portal.errors import as_problem, problem_of_many
 from inference_portal.jobs.models import Job, JobQuerySet
-from inference_portal.jobs.repeats import Identity
 from inference_portal.jobs.states import State
-from workers.formats import Fault, Invalid, escape, json_body
-from workers.schema import MAX_FAULTS
-
-# So many may be submitted in one call.
-MAX_BULK = 1_000
+from workers.formats import Fault, Invalid, json_body
 
 
 class JobFilter(django_filters.FilterSet):
@@ -64,11 +57,7 @@ class JobListView(generics.ListAPIView[Job]):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List the team's jobs, newest first."""
         check_parameters(request.query_params, JobFilter.base_filters)
-        try:
-            return super().get(request, *args, **kwargs)
-        except (ValueError, OverflowError, ValidationError, DataError) as error:
-            # A cursor that we didn't make, a time that no database holds.
-            raise Problem("malformed", f"A filter or the cursor can't be read: {error}") from error
+        return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> JobQuerySet:
         """Return the jobs that exist for the caller."""
@@ -77,7 +66,7 @@ class JobListView(generics.ListAPIView[Job]):
     @extend_schema(**schemas.JOB_CREATE)
     def post(self, request: Request) -> HttpResponse:
         """Submit a job and return at once, as Prefer: respond-async does."""
-        return _submit(request, request_id.identity(request.headers, ""))
+        return _submit(request, request_id.names(request.headers))
 
 
 class JobView(OfOneJob, generics.RetrieveAPIView[Job]):
@@ -100,7 +89,7 @@ class JobView(OfOneJob, generics.RetrieveAPIView[Job]):
     @extend_schema(**schemas.JOB_PUT)
     def put(self, request: Request, job_id: UUID) -> HttpResponse:
         """Submit a job under this id; sent again, it is the same job."""
-        return _submit(request, Identity("", job_id, request_id.identity(request.headers, "").key))
+        return _submit(request, Names(job_id, request_id.names(request.headers).key))
 
 
 class JobBulkView(APIView):
@@ -111,12 +100,9 @@ class JobBulkView(APIView):
         """Submit up to MAX_BULK jobs, each for itself: what is wrong with one doesn't stop the others."""
         job_options.refuse_headers(request.headers)
         request_id.refuse_headers(request.headers)
-        data = json_body.read_object(read_json_body(request))
-        if unknown := sorted(data.keys() - {"jobs"}):
-            raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
-        items = data.get("jobs")
-        if not isinstance(items, list) or not 1 <= len(items) <= MAX_BULK:
-            raise Invalid(Fault("/jobs", f"expected a list of 1 to {MAX_BULK:,} jobs"))
+        items = read_object(request, "jobs").get("jobs")
+        if not isinstance(items, list) or not 1 <= len(items) <= submission.MAX_BULK:
+            raise Invalid(Fault("/jobs", f"expected a list of 1 to {submission.MAX_BULK:,} jobs"))
         caller = caller_of(request)
         read: list[Submission | Exception] = []
         for item in items:
@@ -131,15 +117,15 @@ class JobBulkView(APIView):
         return Response({"results": [answered[id(each)] for each in done]})
 
 
-def _submit(request: Request, name: Identity) -> HttpResponse:
+def _submit(request: Request, names: Names) -> HttpResponse:
     job_options.refuse_headers(request.headers)
     data = json_body.read_object(read_json_body(request))
     caller = caller_of(request)
-    (job,) = submission.store([submission.read(data, caller, name)], caller)
-    if isinstance(job, BaseException):
-        raise job
-    response = answers.accepted(job)
-    response["X-Inference-Id"] = str(job.id)
+    (stored,) = submission.store([submission.read(data, caller, names)], caller)
+    if isinstance(stored, BaseException):
+        raise stored
+    response = answers.accepted(stored)
+    response["X-Inference-Id"] = str(stored.id)
     return response
 
 

@@ -35,26 +35,15 @@ class NewestFirst(pagination.CursorPagination):
     max_page_size = 500
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
-        """Return the page that the cursor names. Raises ValueError, ValidationError for one that isn't ours."""
+        """Return the page that the cursor names. Raises Invalid for the size, Problem (400) for cursor and filters."""
         self._by: str = view.newest_by
         self._url = request.build_absolute_uri()
         size = self.get_page_size(request) or self.page_size
-        cursor = request.query_params.get(self.cursor_query_param)
-        order, back = (f"-{self._by}", "-id"), False
-        if cursor:
-            back, time, entry = _read_cursor(cursor)
-            if back:
-                order = (self._by, "id")
-            side, there = ("gte", "lte") if back else ("lte", "gte")
-            queryset = queryset.filter(**{f"{self._by}__{side}": time})
-            queryset = queryset.exclude(**{self._by: time, f"id__{there}": entry})
-        found = list(queryset.order_by(*order)[: size + 1])
-        self.page = found[:size]
-        more = len(found) > size
-        if back:
-            self.page.reverse()
-        self.has_next, self.has_previous = (True, more) if back else (more, bool(cursor))
-        return self.page
+        try:
+            return self._page(queryset, request.query_params.get(self.cursor_query_param), size)
+        except (ValueError, OverflowError, ValidationError, DataError) as error:
+            # A cursor that we didn't make, a time that no database holds.
+            raise Problem("malformed", f"A filter or the cursor can't be read: {error}") from error
 
     def get_next_link(self) -> str | None:
         """Return the address of what is older."""
@@ -74,6 +63,23 @@ class NewestFirst(pagination.CursorPagination):
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return what the OpenAPI page says of a list with such entries."""
         return components.page(schema)
+
+    def _page(self, queryset: Any, cursor: str | None, size: int) -> list[Any]:
+        order, back = (f"-{self._by}", "-id"), False
+        if cursor:
+            back, time, entry = _read_cursor(cursor)
+            if back:
+                order = (self._by, "id")
+            side, there = ("gte", "lte") if back else ("lte", "gte")
+            queryset = queryset.filter(**{f"{self._by}__{side}": time})
+            queryset = queryset.exclude(**{self._by: time, f"id__{there}": entry})
+        found = list(queryset.order_by(*order)[: size + 1])
+        self.page = found[:size]
+        more = len(found) > size
+        if back:
+            self.page.reverse()
+        self.has_next, self.has_previous = (True, more) if back else (more, bool(cursor))
+        return self.page
 
     def _link(self, direction: str, entry: Any) -> str:
         text = f"{direction} {getattr(entry, self._by).isoformat()} {entry.pk}"
@@ -113,11 +119,7 @@ class FilteredListView(generics.ListAPIView[M]):
         unreadable = [name for name in self.filters if "\0" in request.query_params.get(name, "")]
         if unreadable:
             raise Invalid(*(Fault(f"/{name}", "expected text without NUL") for name in unreadable))
-        try:
-            return super().get(request, *args, **kwargs)
-        except (ValueError, OverflowError, ValidationError, DataError) as error:
-            # A cursor that we didn't make.
-            raise Problem("malformed", f"The cursor can't be read: {error}") from error
+        return super().get(request, *args, **kwargs)
 
     def filter_queryset(self, queryset: Any) -> Any:
         """Apply the filters."""

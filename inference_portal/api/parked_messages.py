@@ -10,7 +10,8 @@ from rest_framework.response import Response
 
 from inference_portal.accounts.models import Role
 from inference_portal.api.auth import caller_of
-from inference_portal.api.dead_letters import OperatorView, read_body, reason_of
+from inference_portal.api.body import read_object
+from inference_portal.api.dead_letters import OperatorView, reason_of
 from inference_portal.api.lists import FilteredListView
 from inference_portal.api.schemas import dead_letters as schemas
 from inference_portal.jobs import dead_letters
@@ -56,6 +57,6 @@ class MessageDiscardView(OperatorView):
     @extend_schema(**schemas.MESSAGE_DISCARD)
     def post(self, request: Request, message_id: int) -> Response:
         """Take it off the list."""
-        data = read_body(request, "reason")
+        data = read_object(request, "reason")
         message = dead_letters.discard_message(message_id=message_id, caller=caller_of(request), reason=reason_of(data))
         return Response(ParkedMessageSerializer(message).data)

@@ -1,13 +1,12 @@
 """The names that a client may give a request: X-Inference-Id, an id of its own, and Idempotency-Key."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from inference_portal.jobs.repeats import Identity
 from workers.formats import Malformed, Unavailable
 
 MAX_KEY_LENGTH = 255
@@ -29,7 +28,17 @@ class OfOneJob(APIView):
             raise Malformed(f"X-Inference-Id '{header}' contradicts the path, which names '{path}'.")
 
 
-def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
+class Names(NamedTuple):
+    """What a client calls its request: an id, a key, both or none."""
+
+    id: UUID | None = None
+    key: str = ""
+
+
+NO_NAMES = Names()
+
+
+def names(headers: Mapping[str, str]) -> Names:
     """Read both headers. Raises Malformed, which names the header."""
     job_id = read_uuid(headers["X-Inference-Id"]) if "X-Inference-Id" in headers else None
     if job_id is None and "X-Inference-Id" in headers:
@@ -37,7 +46,7 @@ def identity(headers: Mapping[str, str], fingerprint: str) -> Identity:
     key = headers.get("Idempotency-Key", "")
     if "Idempotency-Key" in headers and not (is_key(key) and key.isascii()):
         raise Malformed(f"Idempotency-Key: expected 1 to {MAX_KEY_LENGTH} printable ASCII characters")
-    return Identity(fingerprint, job_id, key)
+    return Names(job_id, key)
 
 
 def refuse_headers(headers: Mapping[str, str]) -> None:

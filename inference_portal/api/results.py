@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpResponse, JsonResponse
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework.request import Request
 
 from inference_portal.api import answers, schemas
@@ -23,7 +23,7 @@ class StatusView(OfOneJob):
     """How far a job is."""
 
     @extend_schema(**schemas.STATUS)
-    def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
+    def get(self, request: Request, model: str | None = None, job_id: UUID | str | None = None) -> HttpResponse:
         """Return the status, with ?wait=N once the job is final or N seconds are over."""
         job = find_job(request, model, job_id, until=lambda job: job.is_final)
         response = JsonResponse(answers.status(job))
@@ -37,7 +37,7 @@ class ResultView(OfOneJob):
     content_negotiation_class = ByTheView
 
     @extend_schema(**schemas.RESULT)
-    def get(self, request: Request, model: str | None = None, job_id: str | None = None) -> HttpResponse:
+    def get(self, request: Request, model: str | None = None, job_id: UUID | str | None = None) -> HttpResponse:
         """Return the result, 202 while the job is open, or the problem that ended it."""
         job = find_job(request, model, job_id, until=answers.knows_result)
         try:
@@ -49,43 +49,27 @@ class ResultView(OfOneJob):
         return response
 
 
+@extend_schema_view(get=extend_schema(**schemas.STATUS_BY_HEADER))
 class StatusByHeaderView(StatusView):
     """How far the job is whose id is in X-Inference-Id."""
 
-    @extend_schema(**schemas.STATUS_BY_HEADER)
-    def get(self, request: Request, model: str) -> HttpResponse:  # type: ignore[override]
-        """Return the status; see StatusView."""
-        return super().get(request, model)
 
-
+@extend_schema_view(get=extend_schema(**schemas.RESULT_BY_HEADER))
 class ResultByHeaderView(ResultView):
     """What the job gave whose id is in X-Inference-Id."""
 
-    @extend_schema(**schemas.RESULT_BY_HEADER)
-    def get(self, request: Request, model: str) -> HttpResponse:  # type: ignore[override]
-        """Return the result; see ResultView."""
-        return super().get(request, model)
 
-
+@extend_schema_view(get=extend_schema(**schemas.JOB_STATUS))
 class JobStatusView(StatusView):
     """How far a job is."""
 
-    @extend_schema(**schemas.JOB_STATUS)
-    def get(self, request: Request, job_id: UUID) -> HttpResponse:  # type: ignore[override]
-        """Return the status; see StatusView."""
-        return super().get(request, None, str(job_id))
 
-
+@extend_schema_view(get=extend_schema(**schemas.JOB_RESULT))
 class JobResultView(ResultView):
     """What a job gave."""
 
-    @extend_schema(**schemas.JOB_RESULT)
-    def get(self, request: Request, job_id: UUID) -> HttpResponse:  # type: ignore[override]
-        """Return the result; see ResultView."""
-        return super().get(request, None, str(job_id))
 
-
-def find_job(request: Request, model: str | None, path_id: str | None, until: Callable[[Job], bool]) -> Job:
+def find_job(request: Request, model: str | None, path_id: UUID | str | None, until: Callable[[Job], bool]) -> Job:
     """Return the job that path or header name; if `until` isn't true of it yet, once it has ended or ?wait=N seconds
     are over. Raises Problem."""
     job_id = _job_id(request, path_id)
@@ -105,11 +89,11 @@ def find_job(request: Request, model: str | None, path_id: str | None, until: Ca
     return job
 
 
-def _job_id(request: Request, path_id: str | None) -> UUID:
+def _job_id(request: Request, path_id: UUID | str | None) -> UUID:
     text = request.headers.get("X-Inference-Id") if path_id is None else path_id
     if text is None:
         raise Problem("malformed", "The id is missing: append it to the path, or send X-Inference-Id.")
-    wanted = read_uuid(text)
+    wanted = read_uuid(str(text))
     if wanted is None:
         raise Problem("not-found", f"'{text}' is not the id of a job.")
     return wanted

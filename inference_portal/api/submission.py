@@ -10,6 +10,8 @@ from django.conf import settings
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.api import job_options, request_id
+from inference_portal.api.body import version_of
+from inference_portal.api.request_id import NO_NAMES, Names
 from inference_portal.errors import Problem
 from inference_portal.jobs import repeats
 from inference_portal.jobs.models import Job
@@ -32,6 +34,8 @@ from workers.schema import MAX_FAULTS
 
 # Why one of many may be refused, beside what `store` returns.
 REFUSALS = (Problem, Invalid, Malformed, TooLarge, Unavailable, UnknownModel, repeats.Mismatch)
+# So many may be submitted in one call.
+MAX_BULK = 1_000
 MAX_LABELS = 20
 MAX_LABEL_LENGTH = 64
 KEY = "idempotency_key"
@@ -49,15 +53,15 @@ class Submission:
     is_new: bool
 
 
-def read(data: Any, caller: Caller, name: Identity | None = None) -> Submission:
-    """Read one body; `name` has what path and headers say about its id.
+def read(data: Any, caller: Caller, names: Names = NO_NAMES) -> Submission:
+    """Read one body; `names` has what path and headers say about its id.
 
-    Raises Invalid with the field, Problem, UnknownModel, TooLarge, Mismatch.
+    Raises Invalid with the field, Malformed, Problem, UnknownModel, TooLarge, Mismatch.
     """
     if not isinstance(data, dict):
         raise Invalid(Fault("", "expected an object"))
     _check_fields(data)
-    identity = _identity(data, name or Identity(""))
+    identity = _identity(data, names)
     earlier = repeats.first(identity, caller)
     if earlier is not None:
         return Submission(identity, earlier, is_new=False)
@@ -96,33 +100,34 @@ def _check_fields(data: Mapping[str, Any]) -> None:
         raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
 
 
-def _identity(data: Mapping[str, Any], name: Identity) -> Identity:
+def _identity(data: Mapping[str, Any], names: Names) -> Identity:
     """Return what the submission may be known by. Raises Invalid."""
     key = data.get(KEY)
     if key is not None and not (isinstance(key, str) and request_id.is_key(key)):
         raise Invalid(Fault(f"/{KEY}", f"expected 1 to {request_id.MAX_KEY_LENGTH} printable characters"))
-    if key and name.key and key != name.key:
+    if key and names.key and key != names.key:
         raise Invalid(Fault(f"/{KEY}", "the header Idempotency-Key contradicts it"))
     compared = {field: value for field, value in data.items() if field != KEY and value is not None}
-    return Identity(repeats.fingerprint(_canonical(compared)), name.id, key or name.key)
+    return Identity(repeats.fingerprint(_canonical(compared)), names.id, key or names.key)
 
 
 def _canonical(data: dict[str, Any]) -> bytes:
-    """Return the same bytes for the same fields, whatever their order."""
+    """Return the same bytes for the same fields, whatever their order. Raises Malformed."""
     try:
         return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except TypeError:
-        # Numbers of more than 64 bits; what is wrong with them is told later.
-        return json.dumps(data, sort_keys=True).encode()
+        # Numbers of more than 64 bits, half a surrogate pair; what is wrong with them is told later.
+        try:
+            return json.dumps(data, sort_keys=True).encode()
+        except RecursionError as error:
+            raise Malformed("the body is nested too deeply") from error
 
 
 def _release(data: Mapping[str, Any]) -> Release:
-    model, version = data.get("model"), data.get("version")
+    model = data.get("model")
     if not isinstance(model, str):
         raise Invalid(Fault("/model", "expected the name of a model"))
-    if version is not None and not isinstance(version, str):
-        raise Invalid(Fault("/version", 'expected text, such as "1"'))
-    return model_store().get(model, version)
+    return model_store().get(model, version_of(data))
 
 
 def _decode(release: Release, data: dict[str, Any]) -> Decoded:

@@ -1,5 +1,6 @@
 """The rest of the Open Inference Protocol: health, metadata, configuration, statistics, the list of models."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.conf import settings
@@ -12,11 +13,11 @@ from rest_framework.views import APIView
 
 from inference_portal.accounts.models import Role
 from inference_portal.api import schemas
-from inference_portal.api.body import read_json_body
+from inference_portal.api.body import read_object
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import ModelStatistics, Worker
 from inference_portal.store import model_store
-from workers.formats import Fault, Invalid, json_body, json_v2
+from workers.formats import Fault, Invalid, json_v2
 from workers.manifest import Manifest
 
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "statistics"]
@@ -80,8 +81,8 @@ class ModelReadyView(APIView):
         """Say whether a worker that can serve the model was heard lately, or its pool may scale from zero."""
         manifest = model_store().get(model, version).manifest
         if not ready([manifest]):
-            served = f"{manifest.model}:{manifest.version}"
-            raise Problem("not-ready", f"No worker that serves {served} was heard lately; requests wait for one.")
+            detail = f"No worker that serves {served_as(manifest)} was heard lately; requests wait for one."
+            raise Problem("not-ready", detail)
         return JsonResponse({"name": model, "ready": True})
 
 
@@ -117,14 +118,12 @@ class RepositoryIndexView(APIView):
     @extend_schema(**schemas.REPOSITORY_INDEX)
     def post(self, request: Request) -> HttpResponse:
         """List all versions of all models; with {"ready": true} only those that can be served now."""
-        text = read_json_body(request)
-        only_ready = (json_body.read_object(text) if text else {}).get("ready", False)
+        only_ready = read_object(request).get("ready", False)
         if not isinstance(only_ready, bool):
             raise Invalid(Fault("/ready", "expected true or false"))
+        releases = model_store().snapshot().releases
         manifests = [
-            model_store().get(model, version).manifest
-            for model in sorted(model_store().snapshot().releases)
-            for version in versions_of(model)
+            releases[model][version].manifest for model in sorted(releases) for version in _sorted(releases[model])
         ]
         able = ready(manifests)
         return JsonResponse(
@@ -132,11 +131,11 @@ class RepositoryIndexView(APIView):
                 {
                     "name": manifest.model,
                     "version": manifest.version,
-                    "state": "READY" if manifest in able else "UNAVAILABLE",
-                    "reason": "" if manifest in able else "no worker that serves it was heard lately",
+                    "state": "READY" if served_as(manifest) in able else "UNAVAILABLE",
+                    "reason": "" if served_as(manifest) in able else "no worker that serves it was heard lately",
                 }
                 for manifest in manifests
-                if manifest in able or not only_ready
+                if served_as(manifest) in able or not only_ready
             ],
             safe=False,
         )
@@ -144,17 +143,26 @@ class RepositoryIndexView(APIView):
 
 def versions_of(model: str) -> list[str]:
     """Return a model's versions in their order."""
-    return sorted(model_store().snapshot().releases.get(model, {}), key=int)
+    return _sorted(model_store().snapshot().releases.get(model, {}))
 
 
-def ready(manifests: list[Manifest]) -> list[Manifest]:
-    """Keep those that a living worker serves, and those whose pool may scale from zero."""
+def served_as(manifest: Manifest) -> str:
+    """Return what workers call it in their heartbeats."""
+    return f"{manifest.model}:{manifest.version}"
+
+
+def ready(manifests: list[Manifest]) -> set[str]:
+    """Return (as `served_as`) those that a living worker serves, and those whose pool may scale from zero."""
     served = {name for serves in Worker.objects.alive().values_list("serves", flat=True) for name in serves}
-    return [
-        manifest
+    return {
+        served_as(manifest)
         for manifest in manifests
-        if f"{manifest.model}:{manifest.version}" in served or manifest.pool in settings.SCALE_FROM_ZERO
-    ]
+        if served_as(manifest) in served or manifest.pool in settings.SCALE_FROM_ZERO
+    }
+
+
+def _sorted(versions: Iterable[str]) -> list[str]:
+    return sorted(versions, key=int)
 
 
 def _stats(sums: ModelStatistics) -> dict[str, Any]:

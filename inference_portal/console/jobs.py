@@ -63,8 +63,8 @@ class JobAdmin(JobList):
     def get_urls(self) -> list[URLPattern]:
         """Return the routes."""
         cancel = path("<uuid:job_id>/cancel/", self.admin_site.admin_view(self.cancel_view), name="jobs_job_cancel")
-        rerun = path("<uuid:job_id>/rerun/", self.admin_site.admin_view(self.rerun_view), name="jobs_job_rerun")
-        return [cancel, rerun, *super().get_urls()]
+        again = path("<uuid:job_id>/rerun/", self.admin_site.admin_view(self.rerun_view), name="jobs_job_rerun")
+        return [cancel, again, *super().get_urls()]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

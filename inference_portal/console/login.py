@@ -20,9 +20,12 @@ LOCKED = (
     "Too many failed logins as this user from your address. Try again in {minutes}: until then the right password is "
     "refused too. An operator can unlock it sooner."
 )
+BUSY = "Too many people are logging in at this moment. Nothing was checked or counted; try again."
 # Tries for one name from one address wait for each other: of a hundred sent at once only those are checked that
 # LOGIN_FAILURES allows. And as each check takes a core for a while, a crowd of them leaves the rest to other requests.
 _turns = [threading.Lock() for _ in range(4)]
+# Who waits for a turn holds one of the portal's threads.
+TURN_SECONDS = 5.0
 
 
 class LoginForm(UnfoldAuthenticationForm):
@@ -36,8 +39,13 @@ class LoginForm(UnfoldAuthenticationForm):
         """Check name and password. Raises ValidationError."""
         client = (self.cleaned_data.get("username"), client_address(self.request))
         give_back()
-        with _turns[hash(client) % len(_turns)]:
+        turn = _turns[hash(client) % len(_turns)]
+        if not turn.acquire(timeout=TURN_SECONDS):
+            raise ValidationError(BUSY, code="busy")
+        try:
             cleaned: dict[str, Any] = super().clean()
+        finally:
+            turn.release()
         return cleaned
 
     def get_invalid_login_error(self) -> ValidationError:

@@ -47,6 +47,11 @@ def notify(channel: str, payload: str = "") -> None:
             cursor.execute("SELECT pg_notify(%s, %s)", [channel, payload])
 
 
+def ids_in(payloads: list[str]) -> set[str]:
+    """Return the ids of the jobs that notifications on FINAL name."""
+    return {part for payload in payloads for part in payload.split(",")}
+
+
 class PostgresChanges:
     """A connection of its own that listens on one channel, opened again when it was lost."""
 

@@ -1,4 +1,4 @@
-"""What people do with dead letters: try them again, or let them go. Nobody else writes this.
+"""What people do with dead letters: try them again (by `jobs.rerun`), or let them go.
 
 Each act is one update, guarded so that of two people only one succeeds, and an entry in the audit log, both in one
 transaction.

@@ -19,7 +19,7 @@ from inference_portal.jobs.models import Attempt, Job, Worker
 from inference_portal.jobs.retry import decide
 from inference_portal.jobs.services import NOT_SENT, announce_final, job_transition
 from inference_portal.jobs.states import IN_FLIGHT, Event, sources, target
-from inference_portal.jobs.statistics import Ended, count
+from inference_portal.jobs.statistics import Ended, count, went_one_by_one
 from inference_portal.store import model_store
 from workers.contract import BundleResult, Failure, Heartbeat, Outcome, Run, Started
 from workers.manifest import Policy
@@ -54,7 +54,7 @@ def record_result(result: BundleResult) -> int:
         announce_final([job.id for job in succeeded])
         # The bundle has left the queue: there is room for another one.
         changes.notify(changes.DISPATCH)
-        count(succeeded, _failed(moved), started, finished)
+        count(succeeded, _failed(moved), started, finished, one_by_one=went_one_by_one(outcomes))
     return len(succeeded) + len(moved)
 
 

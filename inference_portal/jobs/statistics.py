@@ -1,16 +1,18 @@
 """Counting what workers have reported."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import F
+from django.db import connection
 
 from inference_portal.jobs.models import ModelStatistics
+from workers.contract import ErrorCode, Outcome
 
 _MICROSECOND = timedelta(microseconds=1)
+_SUMS = ("succeeded", "failed", "rows", "executions", "queue_us", "run_us", "total_us", "failed_us")
 
 
 class Ended(NamedTuple):
@@ -23,32 +25,51 @@ class Ended(NamedTuple):
     queued_at: datetime
 
 
-def count(succeeded: Sequence[Ended], failed: Sequence[Ended], started: datetime, finished: datetime) -> None:
-    """Add the jobs of one run to their versions' sums.
+def count(
+    succeeded: Sequence[Ended], failed: Sequence[Ended], started: datetime, finished: datetime, *, one_by_one: bool
+) -> None:
+    """Add the jobs of one run, which predicted them together or one by one, to their versions' sums.
 
-    The last thing in a transaction: recorders wait for one another from here to its end, and in one order.
+    The last thing in a transaction: recorders wait for one another from here to its end, and in one order. One
+    statement, not Django's update: 45 against 590 µs for a run.
     """
     by_version: dict[tuple[str, str], tuple[list[Ended], list[Ended]]] = defaultdict(lambda: ([], []))
     for job in succeeded:
         by_version[job.model, job.version][0].append(job)
     for job in failed:
         by_version[job.model, job.version][1].append(job)
+    if not by_version:
+        return
+    last_at = connection.ops.adapt_datetimefield_value(finished)
+    values: list[Any] = []
     for (model, version), (good, bad) in sorted(by_version.items()):
         sums = {
             "succeeded": len(good),
             "failed": len(bad),
             "rows": sum(job.rows for job in good),
-            "executions": 1 if good else 0,
+            "executions": len(good) if one_by_one else min(1, len(good)),
             "queue_us": sum(_us(job.queued_at, started) for job in good),
             "run_us": len(good) * _us(started, finished),
             "total_us": sum(_us(job.queued_at, finished) for job in good),
             "failed_us": sum(_us(job.queued_at, finished) for job in bad),
         }
-        more = {name: F(name) + value for name, value in sums.items() if value}
-        named = ModelStatistics.objects.filter(model=model, version=version)
-        if not named.update(**more, last_at=finished):
-            ModelStatistics.objects.get_or_create(model=model, version=version)
-            named.update(**more, last_at=finished)
+        values += [model, version, *(sums[name] for name in _SUMS), last_at]
+    columns = ("model", "version", *_SUMS, "last_at")
+    row = f"({', '.join(['%s'] * len(columns))})"
+    # Identifiers are constants; every value is a parameter.
+    sql = f"""
+        INSERT INTO {ModelStatistics._meta.db_table} AS t ({", ".join(columns)})
+        VALUES {", ".join([row] * len(by_version))}
+        ON CONFLICT (model, version) DO UPDATE
+        SET {", ".join(f"{name} = t.{name} + excluded.{name}" for name in _SUMS)}, last_at = excluded.last_at
+    """  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+
+
+def went_one_by_one(outcomes: Iterable[Outcome]) -> bool:
+    """Tell whether a worker tried a bundle's jobs alone: one of them failed, and not because it came too late."""
+    return any(outcome.failure is not None and outcome.failure.code != ErrorCode.EXPIRED for outcome in outcomes)
 
 
 def _us(start: datetime, end: datetime) -> int:

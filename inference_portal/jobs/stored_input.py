@@ -47,7 +47,8 @@ def stored_input(job: Job) -> StoredInput | None:
     matrix = np.frombuffer(bytes(job.input), dtype="<f4").reshape(job.rows, -1)
     release = job_release(job)
     schema = None if release is None else release.schema
-    return StoredInput(matrix, schema if schema is not None and len(schema.names) == matrix.shape[1] else None)
+    # A manifest can be changed without its model file.
+    return StoredInput(matrix, schema if schema is not None and schema.could_be_of(matrix) else None)
 
 
 def job_release(job: Job) -> Release | None:

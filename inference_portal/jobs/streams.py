@@ -1,7 +1,7 @@
 """Clients that follow jobs: one thread a process looks for all of them, and tells each what it sees change.
 
 Ends are told by the database at once (see `jobs.changes`); other changes are seen within LOOK_SECONDS. A follower holds
-a thread and no database connection.
+a thread and no database connection, and while nobody follows anything the process holds none for it either.
 """
 
 import logging
@@ -28,11 +28,11 @@ LOOK_SECONDS = 0.5
 class Follower:
     """One client that follows one job."""
 
-    def __init__(self, job_id: UUID) -> None:
-        self.job_id = job_id
-        self._lock = threading.Lock()
+    def __init__(self, job: Job) -> None:
+        self.job_id = job.id
         self._seen: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._last: tuple[str, int] | None = None
+        self.tell(job)
 
     def next(self, seconds: float) -> Job | None:
         """Return the job as it was when it changed next, None if it didn't within `seconds`. Holds no connection."""
@@ -42,12 +42,15 @@ class Follower:
         except queue.Empty:
             return None
 
+    def knows(self, state: str, attempt: int) -> bool:
+        """Tell whether this is what it was told last."""
+        return (state, attempt) == self._last
+
     def tell(self, job: Job) -> None:
-        """Hand over the job if it has changed."""
-        with self._lock:
-            if (job.state, job.attempt) != self._last:
-                self._last = job.state, job.attempt
-                self._seen.put(job)
+        """Hand over the job as it is now; called by one thread at a time."""
+        if not self.knows(job.state, job.attempt):
+            self._last = job.state, job.attempt
+            self._seen.put(job)
 
 
 class Streams:
@@ -65,8 +68,7 @@ class Streams:
         """Take a place; the first that `next` returns is the job as it is here. Raises NoPlace."""
         if not self._places.acquire(blocking=False):
             raise NoPlace
-        follower = Follower(job.id)
-        follower.tell(job)
+        follower = Follower(job)
         try:
             with self._lock:
                 self._followers.add(follower)
@@ -82,16 +84,14 @@ class Streams:
 
     def _run(self) -> None:
         while True:
+            self._until_wanted()
             try:
-                with closing(changes.listen(changes.FINAL)) as source:
-                    while True:
-                        self._until_wanted()
-                        self._look()
-                        source.wait(LOOK_SECONDS)
+                self._watch()
             except Exception:
                 logger.exception("following jobs was interrupted, going on")
-                connection.close()
                 time.sleep(LOOK_SECONDS)
+            finally:
+                connection.close()
 
     def _until_wanted(self) -> None:
         with self._lock:
@@ -99,13 +99,40 @@ class Streams:
                 self._wanted.clear()
         self._wanted.wait()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
+        """Look for the followers until none is left.
+
+        Nobody may keep listening without reading: the notifications would fill PostgreSQL's queue, until every
+        transaction that notifies fails.
+        """
+        due = 0.0
+        with closing(changes.listen(changes.FINAL)) as source:
+            while ids := self._followed():
+                # The first time, when it has begun to listen, a source says to look at everything.
+                payloads = source.wait(max(0.0, due - time.monotonic()))
+                if payloads is not None and time.monotonic() < due:
+                    ended = changes.ids_in(payloads)
+                    ids = {job_id for job_id in ids if str(job_id) in ended}
+                else:
+                    due = time.monotonic() + LOOK_SECONDS
+                if ids:
+                    self._look(ids)
+
+    def _followed(self) -> set[UUID]:
         with self._lock:
-            followers = list(self._followers)
-        jobs = {job.id: job for job in Job.objects.brief({follower.job_id for follower in followers})}
-        for follower in followers:
-            if follower.job_id in jobs:
-                follower.tell(jobs[follower.job_id])
+            return {follower.job_id for follower in self._followers}
+
+    def _look(self, ids: set[UUID]) -> None:
+        """Tell what has changed: of the others only state and attempt are read, not their results."""
+        found = Job.objects.filter(id__in=ids).values_list("id", "state", "attempt")
+        now = {job_id: (state, attempt) for job_id, state, attempt in found}
+        with self._lock:
+            behind = [f for f in self._followers if f.job_id in now and not f.knows(*now[f.job_id])]
+        if behind:
+            jobs = {job.id: job for job in Job.objects.brief({follower.job_id for follower in behind})}
+            for follower in behind:
+                if follower.job_id in jobs:
+                    follower.tell(jobs[follower.job_id])
 
 
 streams = Streams(max(0, settings.MAX_EVENT_STREAMS))

@@ -101,7 +101,7 @@ class WaitHub:
                 with self._lock:
                     ids = set(self._waiters)
                 if payloads is not None and time.monotonic() - looked < LOOK_AGAIN_SECONDS:
-                    ids &= {part for payload in payloads for part in payload.split(",")}
+                    ids &= changes.ids_in(payloads)
                 else:
                     looked = time.monotonic()
                 if ids:

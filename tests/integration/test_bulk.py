@@ -1,7 +1,8 @@
 """POST /api/jobs/bulk/: each job for itself, and an answer for each in its place."""
 
+import json
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from inference_portal.jobs import services
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.quota import Quota
 from tests.integration import rows
-from tests.integration.http import JOB, JOBS, ROW, check_problem, client, post, problem
+from tests.integration.http import JOB, JOBS, ROW, check_problem, client, post, problem, put
 from tests.integration.rows import make_job
 
 # Of jobs that are refused by the database each has a transaction of its own.
@@ -79,7 +80,7 @@ def test_none_or_too_many_are_refused_as_a_whole(submitter: Client, count: int) 
     ("body", "status", "pointer"),
     [
         ({}, 422, "/jobs"), ({"jobs": {}}, 422, "/jobs"), ({"jobs": None}, 422, "/jobs"), ({"jobs": "x"}, 422, "/jobs"),
-        ({"jobs": [JOB], "model": "wine"}, 422, "/model"), ([JOB], 400, None), ("", 400, None), ("[", 400, None),
+        ({"jobs": [JOB], "model": "wine"}, 422, "/model"), ([JOB], 400, None), ("", 422, "/jobs"), ("[", 400, None),
         (b"\xff", 400, None),
     ],
 )  # fmt: skip
@@ -123,6 +124,68 @@ def test_what_is_wrong_with_one_does_not_stop_the_others(submitter: Client) -> N
         assert refused["instance"] == BULK
         assert ([error["pointer"] for error in refused.get("errors", [])] or [None])[0] == pointer
     assert Job.objects.count() == len(WRONG) + 1
+
+
+HALF = "\ud800"
+
+
+def half(wrong: Any) -> Any:
+    """Return a job with half a surrogate pair in some place: JSON can write it, UTF-8 can't."""
+    return {"model": "wine", "rows": [ROW]} | wrong
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "slug"),
+    [
+        ({HALF: 1}, 422, "invalid-input"), ({"model": HALF}, 404, "not-found"), ({"version": HALF}, 404, "not-found"),
+        ({"rows": [{HALF: 1}]}, 422, "invalid-input"), ({"rows": [[HALF, *ROW[1:]]]}, 422, "invalid-input"),
+        ({"labels": [HALF]}, 422, "invalid-input"), ({"ordering_key": HALF}, 422, "invalid-input"),
+        ({"idempotency_key": HALF}, 422, "invalid-input"), ({"priority": HALF}, 422, "invalid-input"),
+    ],
+)  # fmt: skip
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(
+    submitter: Client, wrong: Any, status: int, slug: str
+) -> None:
+    results = bulk(submitter, numbered(1), half(wrong), numbered(2))
+    assert [result["status"] for result in results] == [202, status, 202]
+    check_refused(results[1], status, slug)
+    problem(post(submitter, "/api/jobs/", half(wrong)), status, slug)
+    assert Job.objects.count() == 2
+
+
+def test_half_a_surrogate_pair_among_ids_of_dead_letters_is_no_id(team: Team) -> None:
+    operator = client(team, Role.OPERATOR)
+    for path, more in (("replay", {}), ("discard", {"reason": "x"})):
+        answer = post(operator, f"/api/dead-letters/{path}/", {"ids": [HALF], **more})
+        assert answer.status_code == 200
+        check_refused(answer.json()["results"][0], 404, "not-found")
+    problem(
+        post(operator, "/api/dead-letters/replay/", {"ids": [HALF], "version": HALF, HALF: 1}), 422, "invalid-input"
+    )
+
+
+def nested(depth: int, field: str) -> str:
+    """Return a job whose body is nested so deep."""
+    if field == "rows":
+        return '{"model":"wine","rows":' + "[" * (depth - 1) + "]" * (depth - 1) + "}"
+    tensor = '{"name":"x","shape":[1,13],"datatype":"FP32","data":'
+    return '{"model":"wine","inputs":[' + tensor + "[" * (depth - 3) + "]" * (depth - 3) + "}]}"
+
+
+@pytest.mark.parametrize("field", ["rows", "inputs"])
+@pytest.mark.parametrize("depth", [200, 253, 254, 255, 256, 500, 900, 990, 1000, 1020, 1023, 1024, 1025, 3000])
+def test_a_body_however_deep_is_refused(submitter: Client, depth: int, field: str) -> None:
+    body = nested(depth, field)
+    for answer in (post(submitter, "/api/jobs/", body), put(submitter, f"/api/jobs/{uuid4()}/", body)):
+        problem(answer, *((422, "invalid-input") if answer.status_code == 422 else (400, "malformed")))
+    answer = post(submitter, BULK, f'{{"jobs":[{json.dumps(numbered(1))},{body},{json.dumps(numbered(2))}]}}')
+    assert depth > 1000 or answer.status_code == 200
+    if answer.status_code == 200:
+        assert [result["status"] for result in answer.json()["results"]][::2] == [202, 202]
+        assert answer.json()["results"][1]["status"] in (400, 422)
+    else:
+        problem(answer, 400, "malformed")
+        assert not Job.objects.exists()
 
 
 def test_one_name_twice_in_one_call_is_one_job(submitter: Client) -> None:

@@ -22,10 +22,12 @@ from inference_portal.jobs import changes, dead_letters, rerun
 from inference_portal.jobs.models import AuditEntry, Job
 from inference_portal.jobs.rerun import NotWaiting
 from inference_portal.jobs.states import State
+from inference_portal.store import model_store
 from inference_portal.urls import urlpatterns
 from tests.integration import rows
 from tests.integration.dead import MATRIX, dead, park, store
 from tests.integration.rows import in_threads, make_final, make_job, whole
+from tests.unit.builders import write_release
 from workers.contract import ErrorCode
 
 pytestmark = pytest.mark.django_db
@@ -75,6 +77,32 @@ def refused(before: dict[str, Any], answer: Any, status: int, slug: str) -> dict
 
 def digest(matrix: Any) -> str:
     return sha256(np.asarray(matrix, "<f4").tobytes()).hexdigest()
+
+
+def test_an_id_in_capitals_is_the_same_id(team: Team, operator: Client) -> None:
+    job = dead(team)
+    name = str(job.id).upper()
+    assert operator.get(f"{URL}{name}/").json()["id"] == str(job.id)
+    assert post(operator, f"{name}/replay/").status_code == 202
+
+
+def test_a_category_that_the_manifest_has_lost_is_shown_as_a_number_and_asks_for_another_input(
+    team: Team, operator: Client, settings: Any
+) -> None:
+    def serve(*categories: str) -> None:
+        columns = [{"name": "c", "type": "category", "categories": list(categories)}]
+        write_release(settings.MODEL_STORE, "m", "1", b"1", columns=columns)
+        model_store.cache_clear()
+
+    serve("x", "y", "z")
+    job = dead(team, rows=1, input=np.array([[2]], "<f4").tobytes())
+    assert operator.get(f"{URL}{job.id}/").json()["input"] == {"rows": [{"c": "z"}]}
+    serve("x", "y")
+    answer = operator.get(f"{URL}{job.id}/")
+    assert (answer.status_code, answer.json()["input"]) == (200, {"rows": [[2.0]]})
+    before = whole(job.id)
+    refused(before, post(operator, f"{job.id}/replay/"), 422, "invalid-input")
+    assert post(operator, f"{job.id}/replay/", {"rows": [{"c": "y"}]}).status_code == 202
 
 
 # Replay
@@ -591,7 +619,7 @@ ROUTES = {
 def test_the_table_of_routes_is_complete() -> None:
     patterns = [str(p.pattern) for p in urlpatterns if isinstance(p, URLPattern)]
     ours = [p.removeprefix("api/dead-letters/") for p in patterns if p.startswith("api/dead-letters/")]
-    filled = {p.replace("<uuid:job_id>", "{job}").replace("<int:message_id>", "{message}") for p in ours}
+    filled = {p.replace("<job_id:job_id>", "{job}").replace("<int:message_id>", "{message}") for p in ours}
     assert filled == ROUTES.keys()
 
 

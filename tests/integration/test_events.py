@@ -3,16 +3,18 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from inference_portal.accounts.models import Role, Team
 from inference_portal.api import events
+from inference_portal.jobs import changes, waiting
 from inference_portal.jobs import streams as jobs_streams
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import record_result, record_started
@@ -231,6 +233,15 @@ def test_a_stream_with_nothing_to_tell_keeps_the_connection_alive(
     assert reader.until_the_end() == ["1-queued", "1-cancelled"]
 
 
+def test_a_client_that_reads_slowly_holds_no_database_connection(team: Team, submitter: Client) -> None:
+    answer: Any = submitter.get(path(make_job(team)))
+    body = iter(answer.streaming_content)
+    for expected in (b"retry:", b"1-queued"):
+        assert expected in next(body)
+        assert connection.connection is None
+    hang_up(answer)
+
+
 def test_two_clients_are_told_the_same_of_two_jobs_each_its_own(team: Team, submitter: Client) -> None:
     jobs = [make_sent(team), make_sent(team)]
     readers = [Reader(submitter, job) for job in jobs]
@@ -255,3 +266,74 @@ def test_changes_are_seen_soon(team: Team, submitter: Client) -> None:
     end(job)
     reader.until_the_end()
     assert time.monotonic() - begun < jobs_streams.LOOK_SECONDS + 1.5
+
+
+# The thread that looks for all of them
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def listeners() -> int:
+    """Return how many connections listen for ends; this process's wait hub has one all the time."""
+    with connection.cursor() as cursor:
+        listening = "datname = current_database() AND query = %s"
+        cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {listening}", [f"LISTEN {changes.FINAL}"])  # noqa: S608
+        (count,) = cursor.fetchone()
+    return int(count) - (waiting.hub._thread is not None)
+
+
+def test_nobody_listens_while_nobody_follows(postgresql: None, team: Team, streams: Streams) -> None:
+    """A connection that listens and never reads would fill PostgreSQL's queue of notifications."""
+    job = make_job(team)
+    until(lambda: listeners() == 0)
+    for _ in range(2):
+        with streams.follow(job):
+            until(lambda: listeners() == 1)
+        until(lambda: listeners() == 0)
+
+
+def test_who_comes_while_the_last_one_leaves_is_told_too(team: Team, streams: Streams) -> None:
+    for round_ in range(10):
+        job = make_sent(team)
+        with streams.follow(job) as follower:
+            assert follower.next(5)
+            # The thread is somewhere between the look and its end.
+            time.sleep(round_ % 5 * 0.004)
+        with streams.follow(job) as follower:
+            assert follower.next(5)
+            end(job)
+            seen = follower.next(5)
+            assert seen is not None and seen.state == State.SUCCEEDED
+
+
+def test_of_a_job_that_has_not_changed_only_state_and_attempt_are_read(team: Team, streams: Streams) -> None:
+    job = make_final(team, State.SUCCEEDED)
+    with streams.follow(job), CaptureQueriesContext(connection) as queries:
+        streams._look({job.id})
+    (query,) = [each["sql"] for each in queries]
+    assert "result" not in query and "reply" not in query
+
+
+def test_ends_of_other_jobs_lead_to_no_look(postgresql: None, team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_streams, "LOOK_SECONDS", 60)
+    own, others = make_sent(team), [make_sent(team) for _ in range(20)]
+    looks: list[set[UUID]] = []
+    streams = Streams(1)
+    look = streams._look
+    monkeypatch.setattr(streams, "_look", lambda ids: (looks.append(ids), look(ids)))
+    with streams.follow(own) as follower:
+        assert follower.next(5)
+        until(lambda: len(looks) == 1)
+        for other in others:
+            end(other)
+        end(own)
+        seen = follower.next(5)
+    assert seen is not None and seen.state == State.SUCCEEDED
+    assert looks == [{own.id}] * 2
+    # Its thread sees that nobody is left.
+    changes.notify(changes.FINAL)

@@ -450,3 +450,24 @@ def test_a_key_is_looked_up_in_the_index_of_its_constraint(team: Team) -> None:
     for named in (repeats.of_key(team.id, "k"), Q(id=uuid4()) | repeats.of_key(team.id, "k")):
         plan = Job.objects.filter(named).explain()
         assert "job_one_of_an_idempotency_key (team_id=? AND idempotency_key=?)" in plan, plan
+
+
+@pytest.mark.parametrize("prefer", ["", "wait=0", "wait=5"])
+def test_a_repeat_of_a_job_that_has_ended_is_its_result_at_once(submitter: Client, prefer: str) -> None:
+    name = {"Idempotency-Key": "order-1"}
+    job = first(submitter, name)
+    work()
+    with override_settings(SYNC_WAIT_SECONDS=0):
+        answer = post(submitter, INFER, BODY, **name, Prefer=prefer)
+    assert answer.status_code == 200, answer.content
+    assert answer.json() == submitter.get(job.result_path).json()
+    later = post(submitter, INFER, BODY, **name, Prefer="respond-async")
+    assert (later.status_code, later.json()["Id"]) == (202, str(job.id))
+
+
+def test_a_repeat_of_a_job_that_goes_on_waits_no_longer_than_it_wants(submitter: Client) -> None:
+    name = {"Idempotency-Key": "order-1"}
+    job = first(submitter, name)
+    answer = post(submitter, INFER, BODY, **name, Prefer="wait=0")
+    problem(answer, 504, "wait-expired")
+    assert answer["Location"] == job.result_path

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ from inference_portal.accounts import callers
 from inference_portal.accounts.callers import caller_from_key
 from inference_portal.accounts.client_address import client_address
 from inference_portal.accounts.models import ApiKey, Role, Team, User
+from inference_portal.console import login
 from inference_portal.jobs.models import Job
 from tests.integration import rows
 
@@ -84,6 +86,16 @@ def test_nobody_can_lock_others_out_from_elsewhere(ann: User, team: Team) -> Non
     assert enter(password=PASSWORD, address=HOME).status_code == 302
     assert enter("bob", PASSWORD, ELSEWHERE).status_code == 302
     assert enter(password=PASSWORD, address=ELSEWHERE).status_code == 429
+
+
+def test_who_gets_no_turn_is_told_soon_and_nothing_is_counted(ann: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "TURN_SECONDS", 0.05)
+    with ExitStack() as others:
+        for turn in login._turns:
+            others.enter_context(turn)
+        for _ in range(6):
+            assert login.BUSY in text(enter(password=PASSWORD))
+    assert enter(password=PASSWORD).status_code == 302
 
 
 def test_a_lock_leaves_open_sessions_and_keys_alone(ann: User, team: Team) -> None:

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from inference_portal.accounts.models import Role, Team
-from inference_portal.jobs.models import Job, Worker
+from inference_portal.jobs.models import Job, ModelStatistics, Worker
 from inference_portal.jobs.record import record_result
 from inference_portal.jobs.states import State
 from inference_portal.store import model_store
 from tests.integration import rows
 from tests.integration.dead import store
 from tests.integration.http import ASYNC, BODY, INFER, client, post, problem
-from tests.integration.rows import failure, make_sent, make_worker, success, take
+from tests.integration.rows import failure, in_threads, make_sent, make_worker, success, take
 from tests.integration.work import work
 from workers.contract import ErrorCode
 
@@ -156,6 +158,23 @@ def test_the_index_lists_every_version_and_whether_it_is_ready(submitter: Client
     assert post(submitter, INDEX, {"ready": True}).json() == index[-1:]
 
 
+def test_the_index_is_of_one_moment(
+    submitter: Client, settings: Any, model_m: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = model_store()
+    look = served.snapshot
+
+    def then_it_goes() -> Any:
+        found = look()
+        shutil.rmtree(settings.MODEL_STORE / "m" / "2", ignore_errors=True)
+        served._looked = float("-inf")
+        return found
+
+    monkeypatch.setattr(served, "snapshot", then_it_goes)
+    assert ("m", "2") in [(each["name"], each["version"]) for each in post(submitter, INDEX).json()]
+    assert ("m", "2") not in [(each["name"], each["version"]) for each in post(submitter, INDEX).json()]
+
+
 @pytest.mark.parametrize("kind", ["application/json", "application/octet-stream", ""])
 def test_the_index_takes_the_types_that_clients_send(team: Team, kind: str) -> None:
     assert post(client(team, Role.VIEWER), INDEX, "", content_type=kind).status_code == 200
@@ -261,6 +280,35 @@ def test_a_result_that_comes_twice_or_too_late_counts_once(team: Team, submitter
         assert record_result(result) == 0
     assert record_result(rows.result(failure(job, ErrorCode.MODEL_ERROR), success(cancelled))) == 0
     assert stats(submitter) == before
+
+
+def test_jobs_that_were_tried_one_by_one_are_as_many_executions(team: Team, submitter: Client) -> None:
+    jobs = [make_sent(team) for _ in range(4)]
+    record_result(rows.result(*map(success, jobs[:3]), failure(jobs[3], ErrorCode.MODEL_ERROR)))
+    assert counts(stats(submitter)) == (3, 3, 3, 1)
+    # One that will be tried again failed as well.
+    jobs = [make_sent(team) for _ in range(3)]
+    record_result(rows.result(*map(success, jobs[:2]), failure(jobs[2], ErrorCode.OUT_OF_MEMORY)))
+    assert counts(stats(submitter)) == (5, 5, 5, 1)
+    # What came too late was taken out before: the others went in one call.
+    jobs = [make_sent(team) for _ in range(3)]
+    record_result(rows.result(*map(success, jobs[:2]), failure(jobs[2], ErrorCode.EXPIRED)))
+    assert counts(stats(submitter)) == (7, 6, 7, 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_recorders_that_count_for_the_first_time_at_once_lose_nothing(team: Team, submitter: Client) -> None:
+    jobs = [[make_sent(team), make_sent(team, model="breast_cancer")] for _ in range(6)]
+    in_threads(*(lambda pair=pair: record_result(rows.result(*map(success, pair))) for pair in jobs))  # type: ignore[misc]
+    assert counts(stats(submitter)) == (6, 6, 6, 0)
+    assert ModelStatistics.objects.count() == 2
+
+
+def test_a_run_is_counted_in_one_statement(team: Team) -> None:
+    jobs = [make_sent(team), make_sent(team, model="breast_cancer")]
+    with CaptureQueriesContext(connection) as queries:
+        record_result(rows.result(*map(success, jobs)))
+    assert len([query for query in queries if "modelstatistics" in query["sql"]]) == 1
 
 
 def test_each_version_has_its_own_and_the_sums_outlive_the_jobs(team: Team, submitter: Client) -> None:

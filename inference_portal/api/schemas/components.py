@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from inference_portal.api import job_options, submission
 from inference_portal.errors import PROBLEMS
+from inference_portal.jobs import dead_letters
 from inference_portal.jobs.states import State
 from workers.formats.json_v2 import DATATYPES_READ
 
@@ -57,12 +59,18 @@ SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 FILTER: Schema = {"type": "string", "pattern": "^[^\\x00]+$"}
 STATE: Schema = {"type": "string", "enum": [state.value for state in State]}
 PRIORITY: Schema = {"type": "string", "enum": ["high", "normal", "low"]}
-TTL: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 2_592_000}
+TTL: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": job_options.MAX_TTL_SECONDS}
 BINARY: Schema = {"type": "string", "format": "binary"}
-_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "description": "printable characters"}
+_KEY: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": job_options.MAX_KEY_LENGTH,
+    "description": "printable characters",
+}
 _REASON: Schema = {
     "type": "string", "minLength": 1, "maxLength": 1_000, "pattern": "^[^\\x00]*$", "description": "for the audit log"
 }  # fmt: skip
+_IDS = array(UUID, minItems=1, maxItems=dead_letters.MAX_BULK)
 _DIMENSIONS = array({"type": "integer", "minimum": -1})
 # Where nothing can follow the JSON.
 _TENSORS = array({"allOf": [ref("Tensor")], "required": ["data"]}, minItems=1)
@@ -117,8 +125,7 @@ _DEAD_LETTER = {
 }
 _NEW_INPUT: Schema = {
     "version": or_null(TEXT | {"description": "another version of the model"}),
-    "inputs": array({"allOf": [ref("Tensor")], "required": ["data"]}, minItems=1)
-    | {"description": "another input as V2 tensors; or:"},
+    "inputs": _TENSORS | {"description": "another input as V2 tensors; or:"},
     "rows": ref("Rows"),
 }
 _ACCEPTED = {"Id": UUID, "StatusPath": TEXT, "ResultPath": TEXT}
@@ -230,8 +237,7 @@ SCHEMAS: dict[str, Schema] = {
     "JobCreate": record(
         {
             "version": or_null(TEXT),
-            "inputs": array({"allOf": [ref("Tensor")], "required": ["data"]}, minItems=1)
-            | {"description": "V2 tensors; or:"},
+            "inputs": _TENSORS | {"description": "V2 tensors; or:"},
             "rows": ref("Rows"),
             "priority": or_null(PRIORITY),
             "ttl_seconds": or_null(TTL) | {"description": "not started by then: expired"},
@@ -239,13 +245,21 @@ SCHEMAS: dict[str, Schema] = {
             "idempotency_key": or_null(_KEY)
             | {"description": "sent again with the same body, it is the same job; printable characters"},
             "labels": or_null(
-                array({"type": "string", "minLength": 1, "maxLength": 64, "description": "printable"}, maxItems=20)
+                array(
+                    {
+                        "type": "string",
+                        "minLength": 1,
+                        "maxLength": submission.MAX_LABEL_LENGTH,
+                        "description": "printable",
+                    },
+                    maxItems=submission.MAX_LABELS,
+                )
             ),
         },
         model=TEXT,
     )
     | {"oneOf": [{"required": ["inputs"]}, {"required": ["rows"]}]},
-    "JobBulk": record(jobs=array(ref("JobCreate"), minItems=1, maxItems=1_000)),
+    "JobBulk": record(jobs=array(ref("JobCreate"), minItems=1, maxItems=submission.MAX_BULK)),
     "JobBulkAnswer": _bulk(_BULK_ACCEPTED),
     "Job": record(**_JOB),
     "JobDetail": record(
@@ -284,9 +298,9 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Replay": record(_NEW_INPUT) | {"not": {"required": ["inputs", "rows"]}},
     "Discard": record(reason=_REASON),
-    "BulkReplay": record({"version": or_null(TEXT)}, ids=array(UUID, minItems=1, maxItems=1_000)),
+    "BulkReplay": record({"version": or_null(TEXT)}, ids=_IDS),
     "BulkReplayAnswer": _bulk(_BULK_ACCEPTED),
-    "BulkDiscard": record(ids=array(UUID, minItems=1, maxItems=1_000), reason=_REASON),
+    "BulkDiscard": record(ids=_IDS, reason=_REASON),
     "BulkDiscardAnswer": _bulk(record(status={"const": 200}, **_DEAD_LETTER)),
     "ParkedMessage": record(
         id=COUNT,

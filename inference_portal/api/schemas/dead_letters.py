@@ -7,8 +7,8 @@ from drf_spectacular.utils import OpenApiExample
 from inference_portal.api.schemas.components import COUNT, FILTER, ref
 from inference_portal.api.schemas.parts import (
     AGAIN,
-    AGAIN_UNAVAILABLE,
     ASK_LATER,
+    ASKED,
     CHALLENGE,
     DENIED,
     FULL,
@@ -68,7 +68,6 @@ def _example(value: dict[str, Any]) -> list[OpenApiExample]:
 
 
 _TAGS = ["Dead letters"]
-_ASKED = [AGAIN_UNAVAILABLE, CHALLENGE]
 _DENIED = DENIED | {403: "not an operator"}
 _UNKNOWN = {404: "there is no such dead letter"}
 _TOO_LATE = {409: "it was replayed or discarded, or never was a dead letter"}
@@ -84,7 +83,7 @@ DEAD_LETTER_LIST: dict[str, Any] = {
         query("team", FILTER, "a team's name", "demo"),
         query("code", FILTER, "why it was given up", "worker-lost"),
         *PAGE,
-        *_ASKED,
+        *ASKED,
     ],
     "responses": {
         (200, JSON): json("DeadLetter", "a page", _LETTER),
@@ -96,7 +95,7 @@ DEAD_LETTER_DETAIL: dict[str, Any] = {
     "summary": "One with attempts, tracebacks, input and what was done to it",
     "description": "`input` may be edited and posted to `replay/`; it is null when retention has removed it.",
     "operation_id": "dead_letters_detail",
-    "parameters": [JOB, *_ASKED],
+    "parameters": [JOB, *ASKED],
     "responses": {
         (200, JSON): json(
             "DeadLetterDetail",
@@ -149,7 +148,7 @@ DISCARD: dict[str, Any] = {
     "summary": "Let one go",
     "description": "It leaves the list and stays dead-lettered.",
     "operation_id": "dead_letters_discard",
-    "parameters": [JOB, *_ASKED],
+    "parameters": [JOB, *ASKED],
     "request": {JSON: ref("Discard")},
     "examples": _example({"reason": "the sensor was broken"}),
     "responses": {
@@ -162,7 +161,7 @@ BULK_REPLAY: dict[str, Any] = {
     "summary": "Try up to 1,000 again",
     "description": "One answer for each id, in their order: that of a replay or its problem, with its `status`.",
     "operation_id": "dead_letters_bulk_replay",
-    "parameters": _ASKED,
+    "parameters": ASKED,
     "request": {JSON: ref("BulkReplay")},
     "examples": _example({"ids": [JOB_ID], "version": "2"}),
     "responses": {
@@ -175,7 +174,7 @@ BULK_DISCARD: dict[str, Any] = {
     "summary": "Let up to 1,000 go",
     "description": "One answer for each id, in their order: that of a discard or its problem, with its `status`.",
     "operation_id": "dead_letters_bulk_discard",
-    "parameters": _ASKED,
+    "parameters": ASKED,
     "request": {JSON: ref("BulkDiscard")},
     "examples": _example({"ids": [JOB_ID], "reason": "the sensor was broken"}),
     "responses": {
@@ -194,7 +193,7 @@ MESSAGE_LIST: dict[str, Any] = {
         query("queue", FILTER, "where it was before the broker gave it up", "inference.cpu"),
         query("reason", FILTER, "why the broker gave it up", "rejected"),
         *PAGE,
-        *_ASKED,
+        *ASKED,
     ],
     "responses": {
         (200, JSON): json("ParkedMessage", "a page", _MESSAGE),
@@ -205,7 +204,7 @@ MESSAGE_DISCARD: dict[str, Any] = {
     "tags": _TAGS,
     "summary": "Let a message go",
     "operation_id": "parked_messages_discard",
-    "parameters": [at("message_id", COUNT, "a message's number"), *_ASKED],
+    "parameters": [at("message_id", COUNT, "a message's number"), *ASKED],
     "request": {JSON: ref("Discard")},
     "examples": _example({"reason": "a test of the broker"}),
     "responses": {

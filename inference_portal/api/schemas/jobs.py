@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
 from inference_portal.api.schemas.components import FILTER, STATE, TIME, UUID, ref
 from inference_portal.api.schemas.parts import (
     AGAIN,
-    AGAIN_UNAVAILABLE,
     ASK_LATER,
+    ASKED,
     BESIDE,
     CHALLENGE,
     CONTRADICTORY,
@@ -33,7 +33,6 @@ from inference_portal.api.schemas.parts import (
     query,
 )
 
-_ASKED: list[OpenApiParameter] = [AGAIN_UNAVAILABLE, CHALLENGE]
 _EVENT = {"id": "1-running", "data": f'{{"Id": "{JOB_ID}", "Status": "Inference", "State": "running"}}'}
 _TAKEN = {
     (202, JSON): json("Accepted", "accepted; Location, StatusPath and ResultPath say where to look", PATHS),
@@ -85,7 +84,7 @@ JOB_BULK: dict[str, Any] = {
     "description": "One answer for each job, in their order: that of a submission or its problem, with its `status`. "
     "What is wrong with one doesn't stop the others.",
     "operation_id": "jobs_bulk",
-    "parameters": _ASKED,
+    "parameters": ASKED,
     "request": {JSON: ref("JobBulk")},
     "examples": [OpenApiExample("two wines", {"jobs": [{"model": "wine", "rows": [WINE]}] * 2}, request_only=True)],
     "responses": {
@@ -121,7 +120,7 @@ JOB_RECEIPT: dict[str, Any] = {
     "description": "`input_sha256` is that of the decoded rows: little-endian float32, row by row, in the order of the "
     "signature. The receipt outlives the result.",
     "operation_id": "jobs_receipt",
-    "parameters": [JOB, BESIDE, *_ASKED],
+    "parameters": [JOB, BESIDE, *ASKED],
     "responses": {
         (200, JSON): json(
             "Receipt",
@@ -158,7 +157,7 @@ JOB_EVENTS: dict[str, Any] = {
         BESIDE,
         header("Last-Event-ID", {"type": "string"}, "as browsers send it by themselves", "1-succeeded"),
         answered("X-Inference-Id", [200], UUID, "the job's id"),
-        *_ASKED,
+        *ASKED,
     ],
     "responses": {
         # OpenAPI 3.1 has no words for a stream: this is one event of it.
@@ -211,7 +210,7 @@ JOB_CANCEL: dict[str, Any] = {
     "tags": ["Jobs"],
     "summary": "Cancel a job",
     "operation_id": "jobs_cancel",
-    "parameters": [JOB, BESIDE, *_ASKED],
+    "parameters": [JOB, BESIDE, *ASKED],
     "request": None,
     "responses": {
         (202, JSON): json(
@@ -232,7 +231,7 @@ JOB_LIST: dict[str, Any] = {
         query("created_after", TIME, "and at that time", "2026-01-31T12:00:00Z"),
         query("created_before", TIME, example="2027-01-31T12:00:00Z"),
         *PAGE,
-        *_ASKED,
+        *ASKED,
     ],
     "responses": {
         (200, JSON): json("Job", "a page", _JOB),
@@ -243,7 +242,7 @@ JOB_DETAIL: dict[str, Any] = {
     "tags": ["Jobs"],
     "summary": "One job with its attempts",
     "operation_id": "jobs_detail",
-    "parameters": [JOB, BESIDE, *_ASKED],
+    "parameters": [JOB, BESIDE, *ASKED],
     "responses": {
         (200, JSON): json(
             "JobDetail", "the job", {**_JOB, "idempotency_key": "", "attempts": [_ATTEMPT], "deliveries": []}

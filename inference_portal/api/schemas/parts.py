@@ -99,3 +99,5 @@ ASK_LATER = answered("Retry-After", [202], _SECONDS, "in how many seconds it's w
 LOCATION = answered("Location", [202], {"type": "string"}, "the ResultPath")
 NAMED = answered("X-Inference-Id", [202], UUID, "the job's id")
 CHALLENGE = answered("WWW-Authenticate", [401], {"type": "string"}, "Bearer")
+# Of everything that asks who is asking.
+ASKED = [AGAIN_UNAVAILABLE, CHALLENGE]

@@ -7,7 +7,7 @@ from drf_spectacular.utils import OpenApiExample
 from inference_portal.api.schemas.components import ref
 from inference_portal.api.schemas.parts import (
     AGAIN_UNAVAILABLE,
-    CHALLENGE,
+    ASKED,
     DENIED,
     JSON,
     MODEL,
@@ -20,7 +20,6 @@ from inference_portal.api.schemas.parts import (
 )
 
 _NO_TYPE = {406: DENIED[406]}
-_ASKED = [AGAIN_UNAVAILABLE, CHALLENGE]
 _OF_MODEL = problems(DENIED | UNKNOWN, "V2Problem")
 
 
@@ -30,7 +29,7 @@ def _open(summary: str, **answer: Any) -> dict[str, Any]:
 
 def _of_model(summary: str, responses: dict[Any, Any], **more: Any) -> dict[str, Any]:
     """Describe a route of models; what is said of a version counts only where the path has one."""
-    parameters = [MODEL, VERSION, *_ASKED]
+    parameters = [MODEL, VERSION, *ASKED]
     return {
         "tags": ["Server and models"], "summary": summary, "parameters": parameters, "responses": responses, **more
     }  # fmt: skip
@@ -144,7 +143,7 @@ REPOSITORY_INDEX: dict[str, Any] = {
     "summary": "All versions of all models",
     "description": 'With `{"ready": true}` only those that can be served now.',
     "operation_id": "repository_index",
-    "parameters": _ASKED,
+    "parameters": ASKED,
     "request": {JSON: ref("RepositoryIndex")},
     "examples": [OpenApiExample("only what can be served now", {"ready": True}, request_only=True)],
     "responses": {
