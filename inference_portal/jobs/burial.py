@@ -16,9 +16,8 @@ from uuid import UUID
 from celery import Celery
 from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
-from inference_portal.jobs import changes
 from inference_portal.jobs.models import ParkedMessage
-from inference_portal.jobs.record import record_failure, record_result, storable
+from inference_portal.jobs.record import record_lost, record_result, storable
 from workers import topology
 from workers.config import broker_is_embedded
 from workers.contract import (
@@ -116,9 +115,7 @@ def _carry_out(headers: dict[str, Any], body: bytes, how: str) -> None:
         return
     bundle = Bundle.from_message(message)
     failure = Failure(ErrorCode.WORKER_LOST, f"the broker gave its message up ({how})")
-    for job_id, attempt in sorted((UUID(job.id), job.attempt) for job in bundle.jobs):
-        record_failure(job_id, attempt, failure, run=None)
-    changes.notify(changes.DISPATCH)
+    record_lost([(UUID(job.id), job.attempt) for job in bundle.jobs], failure)
     logger.warning("a bundle of %d jobs was dead-lettered (%s)", len(bundle.jobs), how)
 
 

@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -46,15 +47,35 @@ def record_result(result: BundleResult) -> int:
             if outcome.failure is not None
             and record_failure(UUID(outcome.id), outcome.attempt, outcome.failure, result.run)
         ]
-        announce_final([job.id for job in succeeded])
-        # The bundle has left the queue: there is room for another one.
-        changes.notify(changes.DISPATCH)
-        count(succeeded, _failed(moved), _time(result.run.started), _finished(result.run))
+        conclude(succeeded, moved, started=_time(result.run.started), finished=_finished(result.run))
     return len(succeeded) + len(moved)
 
 
+def record_lost(lost: Iterable[tuple[UUID, int]], failure: Failure) -> int:
+    """Record in one transaction that attempts failed of which no worker will tell. Returns how many jobs it changed."""
+    with transaction.atomic():
+        moved = [job_id for job_id, attempt in sorted(lost) if record_failure(job_id, attempt, failure, run=None)]
+        if moved:
+            now = timezone.now()
+            conclude([], moved, started=now, finished=now)
+    return len(moved)
+
+
+def conclude(succeeded: Sequence[Ended], moved: Sequence[UUID], *, started: datetime, finished: datetime) -> None:
+    """Tell of jobs that have succeeded, and of others that have moved on or ended, and count what has ended.
+
+    The last thing in a transaction (see `statistics.count`).
+    """
+    failed = _ended(moved)
+    announce_final([job.id for job in (*succeeded, *failed)])
+    # There is room for another bundle, or a job is due again.
+    changes.notify(changes.DISPATCH)
+    count(succeeded, failed, started, finished)
+
+
 def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None) -> bool:
-    """Decide about one failed attempt, keep it, and move the job on. False when the job had moved on before."""
+    """Decide about one failed attempt, keep it, and move the job on; `conclude` does the rest. False when the job had
+    moved on before."""
     job = Job.objects.filter(id=job_id, attempt=attempt, state__in=IN_FLIGHT).values(*_WHERE, *_DECIDE).first()
     if job is None:
         return False
@@ -92,8 +113,6 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
             traceback=storable(failure.traceback),
             **where,
         )
-        if decision.event is not Event.RETRY:
-            announce_final([job_id])
     return changed
 
 
@@ -190,7 +209,7 @@ def _succeed(run: Run, outcomes: list[Outcome]) -> list[Ended]:
     ]
 
 
-def _failed(job_ids: list[UUID]) -> list[Ended]:
+def _ended(job_ids: Sequence[UUID]) -> list[Ended]:
     """Return those of the jobs that don't go on."""
     if not job_ids:
         return []
