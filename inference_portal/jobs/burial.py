@@ -16,9 +16,8 @@ from uuid import UUID
 from celery import Celery
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from inference_portal.jobs import changes
 from inference_portal.jobs.models import ParkedMessage
-from inference_portal.jobs.record import record_failure, record_result, storable
+from inference_portal.jobs.record import record_lost, record_result, storable
 from workers import topology
 from workers.config import broker_is_embedded
 from workers.contract import (
@@ -136,9 +135,7 @@ def _carry_out(headers: dict[str, Any], body: bytes, queue: str, reason: str) ->
     # We can read it, so who rejected it is of another version, and alive; nobody is suspected.
     code = ErrorCode.MESSAGE_REFUSED if reason == "rejected" else ErrorCode.WORKER_LOST
     failure = Failure(code, f"the broker gave its message up ({how})")
-    for job_id, attempt in sorted((UUID(job.id), job.attempt) for job in bundle.jobs):
-        record_failure(job_id, attempt, failure, run=None)
-    changes.notify(changes.DISPATCH)
+    record_lost([(UUID(job.id), job.attempt) for job in bundle.jobs], failure)
     logger.warning("a bundle of %d jobs was dead-lettered (%s)", len(bundle.jobs), how)
 
 

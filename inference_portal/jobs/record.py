@@ -5,6 +5,7 @@ Times are those of the recorder, of a worker's clock only how long it ran.
 
 import random
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -51,15 +52,42 @@ def record_result(result: BundleResult) -> int:
             if outcome.failure is not None
             and record_failure(UUID(outcome.id), outcome.attempt, outcome.failure, result.run)
         ]
-        announce_final([job.id for job in succeeded])
-        # The bundle has left the queue: there is room for another one.
-        changes.notify(changes.DISPATCH)
-        count(succeeded, _failed(moved), started, finished, one_by_one=went_one_by_one(outcomes))
+        conclude(succeeded, moved, started=started, finished=finished, one_by_one=went_one_by_one(outcomes))
     return len(succeeded) + len(moved)
 
 
+def record_lost(lost: Iterable[tuple[UUID, int]], failure: Failure) -> int:
+    """Record in one transaction that attempts failed of which no worker will tell. Returns how many jobs it changed."""
+    with transaction.atomic():
+        moved = [job_id for job_id, attempt in sorted(lost) if record_failure(job_id, attempt, failure, run=None)]
+        if moved:
+            now = timezone.now()
+            conclude([], moved, started=now, finished=now)
+    return len(moved)
+
+
+def conclude(
+    succeeded: Sequence[Ended],
+    moved: Sequence[UUID],
+    *,
+    started: datetime,
+    finished: datetime,
+    one_by_one: bool = False,
+) -> None:
+    """Tell of jobs that have succeeded, and of others that have moved on or ended, and count what has ended.
+
+    The last thing in a transaction (see `statistics.count`).
+    """
+    failed = _ended(moved)
+    announce_final([job.id for job in (*succeeded, *failed)])
+    # There is room for another bundle, or a job is due again.
+    changes.notify(changes.DISPATCH)
+    count(succeeded, failed, started, finished, one_by_one=one_by_one)
+
+
 def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None) -> bool:
-    """Decide about one failed attempt, keep it, and move the job on. False when the job had moved on before."""
+    """Decide about one failed attempt, keep it, and move the job on; `conclude` does the rest. False when the job had
+    moved on before."""
     job = Job.objects.filter(id=job_id, attempt=attempt, state__in=IN_FLIGHT).values(*_WHERE, *_DECIDE).first()
     if job is None:
         return False
@@ -100,8 +128,6 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
             traceback=storable(failure.traceback),
             **where,
         )
-        if decision.event is not Event.RETRY:
-            announce_final([job_id])
     return changed
 
 
@@ -198,7 +224,7 @@ def _succeed(run: Run, outcomes: list[Outcome], started: datetime, finished: dat
     ]
 
 
-def _failed(job_ids: list[UUID]) -> list[Ended]:
+def _ended(job_ids: Sequence[UUID]) -> list[Ended]:
     """Return those of the jobs that don't go on."""
     if not job_ids:
         return []

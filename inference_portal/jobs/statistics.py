@@ -1,4 +1,4 @@
-"""Counting what workers have reported."""
+"""Counting the jobs that have ended, but for cancelled ones."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence

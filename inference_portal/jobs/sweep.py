@@ -8,8 +8,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from inference_portal.jobs.models import Job, Worker
-from inference_portal.jobs.record import record_failure, sent_lease
-from inference_portal.jobs.services import NOT_SENT, announce_final
+from inference_portal.jobs.record import conclude, record_lost, sent_lease
+from inference_portal.jobs.services import NOT_SENT
 from inference_portal.jobs.states import IN_FLIGHT, Event, State, sources, target
 from workers.contract import ErrorCode, Failure
 from workers.failpoints import failpoint
@@ -33,15 +33,17 @@ def sweep(*, everything: bool = False) -> int:
         over = over.filter(lease_until__lt=now)
     served = {lane for lanes in Worker.objects.alive().values_list("pools", flat=True) for lane in lanes}
     back = 0
+    lost: list[tuple[UUID, int]] = []
     step = None if everything else STEP
     with transaction.atomic():
         for job in over.not_locked().only("id", "attempt", "pool", "isolated", "state", "sent_at", "expires_at")[:step]:
             if job.sent_at is None or (everything and job.state == State.QUEUED):
                 back += _still(job).update(**NOT_SENT)
             elif everything or job.lane in served:
-                back += record_failure(job.id, job.attempt, _failure(everything), run=None)
+                lost.append((job.id, job.attempt))
             elif job.state == State.RUNNING or job.expires_at is None or job.expires_at > now:
                 _still(job).update(lease_until=now + sent_lease(job.pool, job.isolated))
+        back += record_lost(lost, _failure(everything))
         failpoint("sweep.before_commit")
     if back:
         logger.warning("%d jobs had not come back in time and go on", back)
@@ -67,7 +69,7 @@ def expire() -> int:
                 error_code=ErrorCode.EXPIRED,
                 error_message="no worker could start it within its time to live",
             )
-            announce_final(ids)
+            conclude([], ids, started=now, finished=now)
     return len(ids)
 
 

@@ -495,6 +495,8 @@ def test_the_recorders_task_outlives_a_lost_database_connection(team: Team, post
 def test_a_full_bundle_is_recorded_in_a_few_statements(
     team: Team, count: int, django_assert_max_num_queries: Any
 ) -> None:
+    # The first one of a version makes the row of its sums.
+    record_result(rows.result(success(make_sent(team))))
     jobs = Job.objects.bulk_create([rows.new_job(team) for _ in range(count)])
     result = rows.result(*map(success, jobs))
     with django_assert_max_num_queries(9):

@@ -136,7 +136,8 @@ MODEL_STATS = _of_model(
         **_OF_MODEL,
     },
     description="As Triton has it: counts, and nanoseconds added up. `inference_count` is of rows, `execution_count` "
-    "of the calls that predicted them, `success` and `fail` the requests that workers ended.",
+    "of the calls that predicted them, `success` and `fail` are requests: what failed, was given up or expired is the "
+    "latter; cancelled ones are neither.",
 )
 REPOSITORY_INDEX: dict[str, Any] = {
     "tags": ["Server and models"],
