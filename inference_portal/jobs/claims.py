@@ -4,15 +4,15 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from inference_portal.jobs.models import Job, JobQuerySet
+from inference_portal.jobs import sql
 from inference_portal.jobs.record import sent_lease
 from inference_portal.jobs.room import Share
 from inference_portal.jobs.states import IN_FLIGHT, Event, target
@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 # One predict call: above some hundred rows a larger matrix gains nothing, and one message stays small.
 BUNDLE_ROWS = 256
+
+_IN_FLIGHT = sorted(IN_FLIGHT)
+_CLAIM = "UPDATE jobs_job SET state = %s, bundle = %s, lease_until = %s, sent_at = NULL WHERE id IN ({})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,10 @@ def claim(room: dict[Lane, Share], turns: Turns) -> list[Claim]:
                 due = turns.next(lane, share.teams, share.bundles * max(1, rows))
                 claims += pack(lane, due, share.bundles, rows)
             for claimed in claims:
-                Job.objects.filter(id__in=claimed.ids).update(
-                    state=target(Event.DISPATCH), bundle=claimed.bundle, lease_until=until, sent_at=None
-                )
+                ids = sql.keys(claimed.ids)
+                values = [target(Event.DISPATCH), *sql.keys([claimed.bundle]), sql.moment(until), *ids]
+                with connection.cursor() as cursor:
+                    cursor.execute(_CLAIM.format(sql.places(ids)), values)
     except IntegrityError:
         # Another dispatcher has just sent a job of the same ordering key; the next look will know.
         logger.info("another dispatcher was first")
@@ -104,29 +108,46 @@ def mark_sent(*claims: Claim) -> None:
     for claimed in claims:
         by_lane[claimed.lane].append(claimed)
     for lane, sent in by_lane.items():
-        _update(sent, sent_at=now, lease_until=now + sent_lease(*lane))
+        _update(sent, "sent_at = %s, lease_until = %s", now, now + sent_lease(*lane))
 
 
 def release_claim(*claims: Claim) -> None:
     """Put unsent jobs back, due at once."""
     if claims:
-        _update(claims, lease_until=None, bundle=None)
+        _update(claims, "lease_until = %s, bundle = %s", None, None)
 
 
-def still_claimed(*claims: Claim) -> JobQuerySet:
-    """Return those of the bundles' jobs that nothing has happened to since.
+def inputs(claimed: Claim) -> dict[str, bytes]:
+    """Return the inputs, by id, of those of the bundle's jobs that nothing has happened to since.
 
     Of an earlier message for the same attempt, stored but not confirmed, the result may come at any time; and a job may
     be cancelled, and even rerun as something else.
     """
-    ids = [job_id for claimed in claims for job_id in claimed.ids]
-    bundles = [claimed.bundle for claimed in claims]
-    return Job.objects.filter(
-        id__in=ids, bundle__in=bundles, state__in=IN_FLIGHT, lease_until__isnull=False, sent_at=None
+    condition, values = _still_claimed([claimed])
+    with connection.cursor() as cursor:
+        # Constants; every value is a parameter.
+        cursor.execute(f"SELECT id, input FROM jobs_job WHERE {condition}", values)  # noqa: S608
+        return {str(sql.as_uuid(job_id)): bytes(data) for job_id, data in cursor.fetchall()}
+
+
+def _still_claimed(claims: Sequence[Claim]) -> tuple[str, list[Any]]:
+    """Return the condition, with its values, under which a row is still this claim's and not sent."""
+    ids = sql.keys(job_id for claimed in claims for job_id in claimed.ids)
+    bundles = sql.keys(claimed.bundle for claimed in claims)
+    condition = (
+        f"id IN ({sql.places(ids)}) AND bundle IN ({sql.places(bundles)}) AND state IN ({sql.places(_IN_FLIGHT)}) "
+        "AND lease_until IS NOT NULL AND sent_at IS NULL"
     )
+    return condition, [*ids, *bundles, *_IN_FLIGHT]
 
 
-def _update(claims: Sequence[Claim], **fields: Any) -> None:
+def _update(claims: Sequence[Claim], fields: str, *moments: datetime | None) -> None:
     """Update what is still claimed; a row that a recorder holds now, which locks in another order, is passed over."""
-    with transaction.atomic():
-        Job.objects.filter(id__in=still_claimed(*claims).not_locked().values("id")).update(**fields)
+    condition, values = _still_claimed(claims)
+    if connection.vendor == "postgresql":
+        condition = f"id IN (SELECT id FROM jobs_job WHERE {condition} FOR UPDATE SKIP LOCKED)"  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE jobs_job SET {fields} WHERE {condition}",  # noqa: S608
+            [*map(sql.moment, moments), *values],
+        )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from django.db import InterfaceError, OperationalError, connection
 
 from inference_portal.jobs import changes
-from inference_portal.jobs.claims import BUNDLE_ROWS, Claim, claim, mark_sent, release_claim, still_claimed
+from inference_portal.jobs.claims import BUNDLE_ROWS, Claim, claim, inputs, mark_sent, release_claim
 from inference_portal.jobs.record import release_policy
 from inference_portal.jobs.retention import purge
 from inference_portal.jobs.room import Room
@@ -106,11 +106,11 @@ class Dispatcher:
 
     def _publish(self, claimed: Claim) -> None:
         """Send what is still in the claim, if anything; returns once the broker has confirmed it."""
-        inputs = {str(job_id): bytes(data) for job_id, data in still_claimed(claimed).values_list("id", "input")}
-        jobs = tuple(job for job in claimed.jobs if job.id in inputs)
+        there = inputs(claimed)
+        jobs = tuple(job for job in claimed.jobs if job.id in there)
         if not jobs:
             return
-        data = b"".join(inputs[job.id] for job in jobs)
+        data = b"".join(there[job.id] for job in jobs)
         rows = sum(job.rows for job in jobs)
         bundle = Bundle(
             id=str(claimed.bundle),

@@ -3,6 +3,7 @@
 from django.db import connection
 from django.utils import timezone
 
+from inference_portal.jobs import sql
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.states import OPEN, State
 
@@ -34,8 +35,7 @@ def queue_position(job: Job) -> int | None:
 
 
 def _ahead(job: Job) -> int:
-    moment = connection.ops.adapt_datetimefield_value
-    place = [job.priority, moment(job.queued_at), Job._meta.pk.get_db_prep_value(job.id, connection)]
+    place = [job.priority, sql.moment(job.queued_at), *sql.keys([job.id])]
     with connection.cursor() as cursor:
-        cursor.execute(_AHEAD, [job.pool, job.isolated, job.team_id, *place, moment(timezone.now())])
+        cursor.execute(_AHEAD, [job.pool, job.isolated, job.team_id, *place, sql.moment(timezone.now())])
         return int(cursor.fetchone()[0])

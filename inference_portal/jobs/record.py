@@ -6,7 +6,7 @@ Times are those of the recorder, of a worker's clock only how long it ran.
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from inference_portal.jobs import changes
+from inference_portal.jobs import changes, sql
 from inference_portal.jobs.models import Attempt, Job, Worker
 from inference_portal.jobs.retry import decide
 from inference_portal.jobs.services import NOT_SENT, announce_final, job_transition
@@ -199,11 +199,10 @@ def _succeed(run: Run, outcomes: list[Outcome], started: datetime, finished: dat
     state_list = ", ".join(["%s"] * len(states))
     values: list[Any] = []
     for outcome in outcomes:
-        job_id = Job._meta.pk.get_db_prep_value(UUID(outcome.id), connection)
-        values += [job_id, outcome.attempt, (outcome.outputs or "").encode()]
+        values += [*sql.keys([outcome.id]), outcome.attempt, (outcome.outputs or "").encode()]
     # Identifiers are constants; every value is a parameter.
     empty = "''::bytea" if connection.vendor == "postgresql" else "x''"
-    sql = f"""
+    statement = f"""
         WITH v(id, attempt, result) AS (VALUES {", ".join([row] * len(outcomes))})
         UPDATE jobs_job SET state = %s, started_at = %s, finished_at = %s, lease_until = NULL,
                result = CASE WHEN keeps_result THEN v.result END,
@@ -216,10 +215,10 @@ def _succeed(run: Run, outcomes: list[Outcome], started: datetime, finished: dat
     times = [connection.ops.adapt_datetimefield_value(moment) for moment in (started, finished)]
     values += [target(Event.SUCCEED), *times, run.worker, run.host, run.device, storable(run.libraries), *states]
     with connection.cursor() as cursor:
-        cursor.execute(sql, values)
+        cursor.execute(statement, values)
         ended = cursor.fetchall()
     return [
-        Ended(UUID(str(job_id)), model, version, rows, _moment(queued_at))
+        Ended(sql.as_uuid(job_id), model, version, rows, sql.as_moment(queued_at))
         for job_id, model, version, rows, queued_at in ended
     ]
 
@@ -244,9 +243,3 @@ def _duration(run: Run) -> timedelta:
     once, and by one that is fast they would never be.
     """
     return timedelta(seconds=0 if run.finished is None else max(0.0, run.finished - run.started))
-
-
-def _moment(value: datetime | str) -> datetime:
-    """Return what the database gave for a time: SQLite gives a text, or a time without its zone."""
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

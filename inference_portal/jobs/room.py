@@ -5,13 +5,16 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 from uuid import UUID
 
-from inference_portal.jobs.models import Job, Worker
+from django.db import connection
+
+from inference_portal.jobs.models import Worker
 from inference_portal.jobs.record import BUNDLES_PER_PROCESS, SUSPECTS_PER_PROCESS
 from inference_portal.jobs.turns import Lane
 from workers import topology
 
 # How often the live workers are counted.
 LOOK_SECONDS = 1.0
+_UNDER_WAY = "SELECT DISTINCT pool, isolated, bundle, team_id FROM jobs_job WHERE lease_until IS NOT NULL"
 
 
 class Share(NamedTuple):
@@ -37,10 +40,11 @@ class Room:
         self._count_processes()
         bundles: dict[Lane, set[UUID | None]] = defaultdict(set)
         served: dict[Lane, set[int]] = defaultdict(set)
-        under_way = Job.objects.filter(lease_until__isnull=False).order_by()
-        for pool, isolated, bundle, team in under_way.values_list("pool", "isolated", "bundle", "team").distinct():
-            bundles[Lane(pool, isolated)].add(bundle)
-            served[Lane(pool, isolated)].add(team)
+        with connection.cursor() as cursor:
+            cursor.execute(_UNDER_WAY)
+            for pool, isolated, bundle, team in cursor.fetchall():
+                bundles[Lane(pool, bool(isolated))].add(bundle)
+                served[Lane(pool, bool(isolated))].add(team)
         shares = {}
         for lane, teams in due.items():
             processes = max(1, self._processes[topology.lane(*lane)])

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import connection
 from django.utils import timezone
 
-from inference_portal.jobs.models import Job
+from inference_portal.jobs import sql
 
 # What a team is looked up for at the least, so that a claim for many teams finds more than crumbs.
 LEAST_PER_TEAM = 16
@@ -110,11 +110,19 @@ def waiting() -> dict[Lane, list[int]]:
 
 
 def _turns(lane: Lane, team: int, limit: int) -> list[Turn]:
-    now = timezone.now()
+    now = sql.moment(timezone.now())
     # Whoever else changes a row now is at work on it: no waiting, no deadlock. SQLite has one writer at a time anyway.
-    sql = _TURNS + " FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else _TURNS
-    jobs = Job.objects.raw(sql, [lane.pool, lane.isolated, team, now, now, limit])
-    return [
-        Turn(job.id, job.attempt, job.rows, job.expires_at, job.queued_at, (job.model, job.version, job.sha256))
-        for job in jobs
-    ]
+    statement = _TURNS + " FOR UPDATE SKIP LOCKED" if connection.vendor == "postgresql" else _TURNS
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [lane.pool, lane.isolated, team, now, now, limit])
+        return [
+            Turn(
+                sql.as_uuid(job_id),
+                attempt,
+                rows,
+                None if expires_at is None else sql.as_moment(expires_at),
+                sql.as_moment(queued_at),
+                (model, version, sha256),
+            )
+            for job_id, attempt, rows, expires_at, queued_at, model, version, sha256 in cursor.fetchall()
+        ]
