@@ -19,6 +19,7 @@ from inference_portal.jobs.states import IN_FLIGHT, Event, sources, target
 from inference_portal.jobs.statistics import Ended, count
 from inference_portal.store import model_store
 from workers.contract import BundleResult, Failure, Heartbeat, Outcome, Run, Started
+from workers.failpoints import failpoint
 from workers.manifest import Policy
 from workers.model_store import UnknownModel
 
@@ -50,6 +51,7 @@ def record_result(result: BundleResult) -> int:
         # The bundle has left the queue: there is room for another one.
         changes.notify(changes.DISPATCH)
         count(succeeded, _failed(moved), _time(result.run.started), _finished(result.run))
+        failpoint("recorder.in_transaction")
     return len(succeeded) + len(moved)
 
 

@@ -76,7 +76,8 @@ def freeze_the_broker_under_publishes_and_kill_it(system: System) -> None:
 def unbind_the_workers_queue_for_a_while(system: System) -> None:
     """No queue takes what is published meanwhile."""
     (spec,) = (spec for spec in topology.TABLE if spec.name == "inference.cpu")
-    with Connection(system.broker) as connection:
+    assert system.node is not None
+    with Connection(system.node.url()) as connection:
         connection.default_channel.queue_unbind(spec.name, spec.exchange, spec.routing_key)
         submit(system)
         time.sleep(3)
