@@ -14,12 +14,13 @@ from inference_portal.jobs.states import FINAL
 from tests.chaos.checker import AttemptRow, Evidence, JobRow
 from tests.chaos.effects import Effect
 from tests.chaos.ledger import Entry
-from tests.rabbitmq_node import RabbitMQNode
+from tests.rabbitmq_node import TICK_SECONDS, RabbitMQNode
 from workers import topology
 
 # A queue that is read has been seen empty within this time: heartbeats come and go.
 EMPTY_WITHIN_SECONDS = 60.0
-LOOK_SECONDS = 0.2
+# Not less than the node's counts may be old.
+LOOK_SECONDS = TICK_SECONDS
 
 _OPEN = f"SELECT count(*) FROM jobs_job WHERE state NOT IN ({', '.join(repr(s.value) for s in sorted(FINAL))})"
 
@@ -44,7 +45,11 @@ def wait_until_final(database: str, seconds: float) -> float:
 
 
 def collect(entries: Iterable[Entry], database: str, broker: RabbitMQNode | Path) -> Evidence:
-    """Read everything. `broker` is a node, or the folder in which the embedded broker keeps its messages."""
+    """Read everything. `broker` is a node, or the folder in which the embedded broker keeps its messages.
+
+    First what is left there: once the queues are empty, every message has had its effect.
+    """
+    queues = messages_left(broker)
     columns = "id, model, state, attempt, result, error_message, length(input), idempotency_key, expires_at IS NOT NULL"
     jobs = query(database, f"SELECT {columns}, failures FROM jobs_job")
     failed = "SELECT job_id, number, code, message FROM jobs_attempt ORDER BY id"
@@ -54,7 +59,7 @@ def collect(entries: Iterable[Entry], database: str, broker: RabbitMQNode | Path
         jobs={_id(row[0]): JobRow(_id(row[0]), *row[1:]) for row in jobs},
         effects=[Effect(_id(job), *rest) for job, *rest in query(database, effects)],
         attempts=[AttemptRow(_id(job), *rest) for job, *rest in query(database, failed)],
-        queues=messages_left(broker),
+        queues=queues,
         parked=query(database, "SELECT count(*) FROM jobs_parkedmessage")[0][0],
     )
 
@@ -67,11 +72,11 @@ def messages_left(broker: RabbitMQNode | Path) -> dict[str, int]:
     left = {spec.name: 1 for spec in topology.TABLE}
     end = time.monotonic() + EMPTY_WITHIN_SECONDS
     while any(count > 0 for count in left.values()):
+        time.sleep(LOOK_SECONDS)
         found = _messages(broker)
         left = {name: count and found.get(name, -1) for name, count in left.items()}
         if time.monotonic() > end:
             break
-        time.sleep(LOOK_SECONDS)
     return left
 
 

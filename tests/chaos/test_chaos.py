@@ -6,6 +6,7 @@ import pytest
 from tests import services
 from tests.acceptance.test_crashes import EVERY_WINDOW
 from tests.chaos import victims
+from tests.chaos.asks import MIX
 from tests.chaos.bugs.scenarios import SCENARIOS
 from tests.chaos.bugs.sitecustomize import BUGS
 from tests.chaos.load import Load
@@ -30,6 +31,7 @@ def test_random_kills_of_everything_break_no_promise() -> None:
     print(report.text())
     assert report.violations == []
     assert report.accepted == 800
+    assert set(report.kinds) == set(MIX)
     assert sum(blow.kills for blow in report.blows if blow.struck) >= 25
 
 
