@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import checker, effects, evidence, ledger, samples
+from tests.chaos import checker, effects, evidence, ledger, samples, victims
 from tests.chaos.teams import team_key
 from tests.postgres_server import PostgresServer
 from tests.rabbitmq_node import RabbitMQNode
-from tests.stack import Stack, running
+from tests.stack import START_SECONDS, Stack, running, wait_for
 
 STACKS = ("full", "embedded")
 
@@ -88,6 +88,8 @@ def running_system(
             folder / "run", **addresses, doubled=doubled and kind == "full", MODEL_STORE=str(store), **variables
         )
         context.enter_context(running(stack))
+        if stack.doubled:
+            wait_for(lambda: len(victims.processes(stack)["recorder child"]) == 2, START_SECONDS, stack.logs)
         effects.install(database)
         path = folder / "ledger"
         book = context.enter_context(ledger.Ledger(path))

@@ -130,7 +130,7 @@ SCENARIOS = (
         submit_one,
         # The sleep gives the parent the time to acknowledge before it dies.
         failpoints=f"worker.received=sleep:{SOON_SECONDS:g},worker.before_predict=kill-parent",
-        timeout=4 * SOON_SECONDS,
+        timeout=2.5 * SOON_SECONDS,
     ),
     Scenario("no-attempt-guard", "applied twice", submit, failpoints="recorder.after_commit=kill"),
     Scenario(
