@@ -292,8 +292,10 @@ def test_what_the_models_must_answer_has_each_output() -> None:
 def test_recovery_is_the_time_until_a_job_asked_for_after_the_kill_is_done() -> None:
     kill = Blow(0.0, "worker", "kill", struck=100.0, back=2.0)
     freeze = Blow(0.0, "worker", "freeze", 3.0, struck=101.0)
-    entries = [Entry(FIRST, "wine", 0, 1, 99.0), Entry(SECOND, "wine", 0, 1, 101.0)]
-    found = recovery([kill, freeze], entries, [effect(FIRST, 100.5), effect(SECOND, 104.5)])
+    entries = [Entry(job, "wine", 0, 1, time) for job, time in ((FIRST, 99.0), (SECOND, 101.0), (UNNOTED, 101.0))]
+    repeat = Entry(FIRST, "wine", 0, 1, 102.0)
+    cancelled = Effect(UNNOTED, 1, "queued", "cancelled", 101.1)
+    found = recovery([kill, freeze], [*entries, repeat], [effect(FIRST, 100.5), effect(SECOND, 104.5), cancelled])
     assert found["worker, back"] == spread([2.0])
     assert found["all, a new job done"] == spread([4.5])
 
