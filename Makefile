@@ -25,16 +25,18 @@ test: .venv/dev  ## All tests: first on SQLite what needs no service, then on Po
 	$(BIN)/python -m pytest tests/unit tests/integration
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/integration $(ONCE) tests/acceptance tests/chaos tests/browser
 
-# How long each part takes on two cores: about 13 minutes a seed, windows 15, faults 25, bugs 5, fairness 4, overload 12,
-# states 10 for each database.
+# How long each part takes on two cores: about 13 minutes a seed, embedded 2, windows 15 and 5, faults 25, bugs 10,
+# fairness 4, overload 12, states 10 for each database.
 SEEDS ?= 1 2 3
 CHAOS := .run/chaos
 chaos: .venv/dev  ## Kill everything, for two hours: SEEDS="1 2 3"; figures in .run/chaos, meaning in docs/reliability.md
 	mkdir -p $(CHAOS)
 	for seed in $(SEEDS); do $(BIN)/python -m tests.chaos.run --seed $$seed --jobs 20000 --kills 420 --report $(CHAOS)/random.jsonl || exit 1; done
-	$(BIN)/python -m tests.chaos.windows --times 20
+	$(BIN)/python -m tests.chaos.run --seed 11 --stack embedded --jobs 2000 --kills 50 --report $(CHAOS)/random.jsonl
+	$(BIN)/python -m tests.chaos.windows --times 20 --report $(CHAOS)/windows.jsonl
+	$(BIN)/python -m tests.chaos.windows --times 2 --action stop:8 --report $(CHAOS)/windows.jsonl
 	$(BIN)/python -m tests.chaos.faults --times 3 --report $(CHAOS)/faults.json
-	$(BIN)/python -m tests.chaos.bugs
+	$(BIN)/python -m tests.chaos.bugs --report $(CHAOS)/bugs.json
 	$(BIN)/python -m tests.chaos.fairness --report $(CHAOS)/fairness.json
 	$(BIN)/python -m tests.chaos.overload --minutes 10 --report $(CHAOS)/overload.json
 	HYPOTHESIS_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_state_machine.py

@@ -1,6 +1,7 @@
 """A RabbitMQ node of a test's own, which the test may stop, kill and start again."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ from urllib.parse import quote
 # Debian's wrapper in /usr/sbin switches to the user rabbitmq, who can't read a test's folder.
 SCRIPTS = "/usr/lib/rabbitmq/bin:/opt/rabbitmq/sbin"
 PATIENCE_SECONDS = 60.0
+# How old the counts of a quorum queue may be; five seconds without this.
+TICK_SECONDS = 1.0
 
 
 class NodeError(RuntimeError):
@@ -56,6 +59,8 @@ class RabbitMQNode:
         (self.folder / "rabbitmq.conf").write_text(
             "".join(f"{name} = {value}\n" for name, value in {**self._settings, **self._listener()}.items())
         )
+        tick = f"[{{rabbit, [{{quorum_tick_interval, {TICK_SECONDS * 1000:.0f}}}]}}].\n"
+        (self.folder / "advanced.config").write_text(tick)
         with (self.folder / "output.log").open("ab") as output:
             self._process = subprocess.Popen(
                 [server], env=self._environment(), stdout=output, stderr=output, start_new_session=True
@@ -76,6 +81,15 @@ class RabbitMQNode:
         if check and done.returncode:
             raise NodeError(f"rabbitmqctl {' '.join(args)}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def messages(self) -> dict[str, int]:
+        """Return how many messages each queue holds, delivered ones that nobody has acknowledged among them.
+
+        They are as old as TICK_SECONDS may make them.
+        """
+        columns = ("name", "messages_ready", "messages_unacknowledged")
+        queues = json.loads(self.ctl("list_queues", "--formatter", "json", *columns))
+        return {queue["name"]: queue["messages_ready"] + queue["messages_unacknowledged"] for queue in queues}
 
     def stop(self) -> None:
         """Stop the node in good order."""
@@ -110,6 +124,7 @@ class RabbitMQNode:
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
             # The machine's port mapper stays out of it; ours ends with the node.
             "ERL_EPMD_PORT": str(self._epmd_port),

@@ -1,5 +1,6 @@
 """The whole system as its own processes, started as a user would start it, on its own port and folder."""
 
+import configparser
 import contextlib
 import os
 import signal
@@ -15,14 +16,22 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 90.0
+# What may run twice.
+DOUBLES = ("dispatcher", "recorder")
+START_SECONDS = 180.0
 
 
 class Stack:
-    """`manage.py up` in a folder of its own; without a database and a broker, on the embedded ones."""
+    """`manage.py up` in a folder of its own; without a database and a broker, on the embedded ones.
 
-    def __init__(self, folder: Path, *, database_url: str = "", broker_url: str = "", **variables: str) -> None:
+    `doubled` adds a second dispatcher and a second recorder, under a supervisor of their own.
+    """
+
+    def __init__(
+        self, folder: Path, *, database_url: str = "", broker_url: str = "", doubled: bool = False, **variables: str
+    ) -> None:
         self.folder = folder
+        self.doubled = doubled
         self.port = free_port()
         self._variables = {"PORT": str(self.port), "RUN_DIR": str(folder), "FLOWER_PORT": str(free_port()), **variables}
         if database_url:
@@ -32,6 +41,7 @@ class Stack:
                 "DJANGO_SECRET_KEY": "only-for-this-test-run-" + "x" * 40,
             }
         self._process: subprocess.Popen[bytes] | None = None
+        self._doubles: subprocess.Popen[bytes] | None = None
         self.client: httpx.Client
 
     @property
@@ -65,6 +75,8 @@ class Stack:
         )
         if self._process.poll() is not None:
             raise RuntimeError(f"ended at the start:\n{output.read_text()}\n{self.logs()}")
+        if self.doubled:
+            self._start_doubles()
         demo = dict(line.split("=", 1) for line in (self.folder / "demo.env").read_text().splitlines())
         self.url, self.api_key = demo["PORTAL_URL"], demo["PORTAL_API_KEY"]
         self.user, self.password = demo["PORTAL_USER"], demo["PORTAL_PASSWORD"]
@@ -73,6 +85,9 @@ class Stack:
     def stop(self, number: int = signal.SIGINT) -> int:
         """Stop it as Ctrl-C does and return its exit status; every process is gone then."""
         assert self._process is not None
+        if self._doubles is not None:
+            self._doubles.terminate()
+            self._doubles.wait(60)
         self._process.send_signal(number)
         status = self._process.wait(60)
         self.client.close()
@@ -81,17 +96,41 @@ class Stack:
     def kill_everything(self) -> None:
         """SIGKILL every process at once, as a power cut would."""
         assert self._process is not None
-        for process in [psutil.Process(self._process.pid), *self.processes()]:
+        for process in [*self.supervisors, *self.processes()]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait(10)
+        if self._doubles is not None:
+            self._doubles.wait(10)
         wait_for(lambda: not self.processes(), 10, lambda: "processes survive SIGKILL")
 
     @property
-    def supervisor(self) -> psutil.Process:
-        """The supervisor; the processes that it started are its children."""
-        assert self._process is not None
-        return psutil.Process(self._process.pid)
+    def supervisors(self) -> list[psutil.Process]:
+        """The living supervisors; the processes that they started are their children."""
+        started = [process for process in (self._process, self._doubles) if process is not None]
+        return [psutil.Process(process.pid) for process in started if process.poll() is None]
+
+    def _start_doubles(self) -> None:
+        """Start the same commands in the same environment once more, only that a Celery node has its own name."""
+        given = configparser.RawConfigParser()
+        given.read(ROOT / "deploy" / "supervisord.conf")
+        wanted = configparser.RawConfigParser()
+        wanted["supervisord"] = dict(given["supervisord"]) | {
+            "logfile": str(self.folder / "logs" / "doubles.log"),
+            "pidfile": str(self.folder / "doubles.pid"),
+        }
+        for name in DOUBLES:
+            program = dict(given[f"program:{name}"])
+            program["command"] = program["command"].replace(f"-n {name}@", f"-n {name}-2@")
+            program["stdout_logfile"] = str(self.folder / "logs" / f"{name}-2.log")
+            wanted[f"program:{name}-2"] = program
+        path = self.folder / "doubles.conf"
+        with path.open("w") as file:
+            wanted.write(file)
+        (first,) = self.supervisors
+        self._doubles = subprocess.Popen(
+            ["supervisord", "-c", str(path)], cwd=ROOT, env=first.environ(), start_new_session=True
+        )
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """Return its running processes, those only whose command line has all the words."""

@@ -23,6 +23,7 @@ from inference_portal.jobs.states import IN_FLIGHT, Event, sources, target
 from inference_portal.jobs.statistics import Ended, count, went_one_by_one
 from inference_portal.store import model_store
 from workers.contract import BundleResult, Failure, Heartbeat, Outcome, Run, Started
+from workers.failpoints import failpoint
 from workers.manifest import Policy
 from workers.model_store import UnknownModel
 
@@ -53,6 +54,7 @@ def record_result(result: BundleResult) -> int:
             and record_failure(UUID(outcome.id), outcome.attempt, outcome.failure, result.run)
         ]
         conclude(succeeded, moved, started=started, finished=finished, one_by_one=went_one_by_one(outcomes))
+        failpoint("recorder.in_transaction")
     return len(succeeded) + len(moved)
 
 

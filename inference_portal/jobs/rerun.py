@@ -22,6 +22,7 @@ from inference_portal.jobs.services import MAX_INPUT_BYTES, NOT_SENT
 from inference_portal.jobs.states import Event, sources, target
 from inference_portal.jobs.stored_input import stored_input
 from inference_portal.store import model_store
+from workers.failpoints import failpoint
 from workers.formats import Fault, Invalid, Matrix, TooLarge, checked, escape
 from workers.model_store import Release, UnknownModel
 from workers.schema import MAX_FAULTS
@@ -102,6 +103,7 @@ def put_back(
         Attempt.objects.bulk_create(attempt for attempt in job.all_attempts if attempt.pk is None)
         AuditEntry.objects.create(who=caller.name, action=action, job_id=job.id, changes=_changes(job, new))
         changes.notify(changes.DISPATCH)
+        failpoint("rerun.before_commit")
     job.refresh_from_db(fields=["state", "version", "attempt", "queued_at"])
     return job
 

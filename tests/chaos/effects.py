@@ -75,6 +75,11 @@ class Effect:
     new_state: str
     written: float
 
+    @property
+    def reopens(self) -> bool:
+        """Tell whether it is no end but the way out of one: a rerun."""
+        return self.old_state in FINAL and self.new_state not in FINAL
+
 
 def install(database_url: str) -> None:
     """Create table and triggers in the system's database (an address of PostgreSQL, else a SQLite file)."""

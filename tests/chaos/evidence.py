@@ -2,24 +2,25 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import amqp
 import psycopg
-from kombu import Connection
 
 from inference_portal.jobs.states import FINAL
 from tests.chaos.checker import AttemptRow, Evidence, JobRow
 from tests.chaos.effects import Effect
 from tests.chaos.ledger import Entry
+from tests.rabbitmq_node import TICK_SECONDS, RabbitMQNode
 from workers import topology
 
 # A queue that is read has been seen empty within this time: heartbeats come and go.
-EMPTY_WITHIN_SECONDS = 20.0
+EMPTY_WITHIN_SECONDS = 60.0
+# Not less than the node's counts may be old.
+LOOK_SECONDS = TICK_SECONDS
 
 _OPEN = f"SELECT count(*) FROM jobs_job WHERE state NOT IN ({', '.join(repr(s.value) for s in sorted(FINAL))})"
 
@@ -43,9 +44,14 @@ def wait_until_final(database: str, seconds: float) -> float:
     return time.monotonic() - start
 
 
-def collect(entries: Iterable[Entry], database: str, broker: str) -> Evidence:
-    """Read everything. `broker` is an address, or the folder in which the embedded broker keeps its messages."""
-    jobs = query(database, "SELECT id, model, state, attempt, result, error_message FROM jobs_job")
+def collect(entries: Iterable[Entry], database: str, broker: RabbitMQNode | Path) -> Evidence:
+    """Read everything. `broker` is a node, or the folder in which the embedded broker keeps its messages.
+
+    First what is left there: once the queues are empty, every message has had its effect.
+    """
+    queues = messages_left(broker)
+    columns = "id, model, state, attempt, result, error_message, length(input), idempotency_key, expires_at IS NOT NULL"
+    jobs = query(database, f"SELECT {columns}, failures FROM jobs_job")
     failed = "SELECT job_id, number, code, message FROM jobs_attempt ORDER BY id"
     effects = "SELECT job, attempt, old_state, new_state, written FROM chaos_effect ORDER BY number"
     return Evidence(
@@ -53,36 +59,31 @@ def collect(entries: Iterable[Entry], database: str, broker: str) -> Evidence:
         jobs={_id(row[0]): JobRow(_id(row[0]), *row[1:]) for row in jobs},
         effects=[Effect(_id(job), *rest) for job, *rest in query(database, effects)],
         attempts=[AttemptRow(_id(job), *rest) for job, *rest in query(database, failed)],
-        queues=messages_left(broker),
+        queues=queues,
         parked=query(database, "SELECT count(*) FROM jobs_parkedmessage")[0][0],
     )
 
 
-def messages_left(broker: str) -> dict[str, int]:
+def messages_left(broker: RabbitMQNode | Path) -> dict[str, int]:
     """Return how many messages each queue of the topology holds: 0 for one that was seen empty, -1 for one that isn't.
 
-    Delivered messages that nobody has acknowledged don't count here: theirs are jobs that are still open.
+    Delivered messages that nobody has acknowledged count too.
     """
     left = {spec.name: 1 for spec in topology.TABLE}
     end = time.monotonic() + EMPTY_WITHIN_SECONDS
     while any(count > 0 for count in left.values()):
-        for name, count in left.items():
-            if count > 0:
-                left[name] = _messages(broker, name)
+        time.sleep(LOOK_SECONDS)
+        found = _messages(broker)
+        left = {name: count and found.get(name, -1) for name, count in left.items()}
         if time.monotonic() > end:
             break
-        time.sleep(0.1)
     return left
 
 
-def _messages(broker: str, queue: str) -> int:
-    if not broker.startswith("amqp"):
-        return sum(1 for _ in Path(broker, "queue").glob(f"[!.]*.{queue}.msg"))
-    try:
-        with Connection(broker, connect_timeout=5) as connection:
-            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-    except amqp.NotFound:
-        return -1
+def _messages(broker: RabbitMQNode | Path) -> Mapping[str, int]:
+    if isinstance(broker, RabbitMQNode):
+        return broker.messages()
+    return {spec.name: sum(1 for _ in broker.glob(f"queue/[!.]*.{spec.name}.msg")) for spec in topology.TABLE}
 
 
 def _id(value: Any) -> UUID:

@@ -64,7 +64,7 @@ def main() -> int:
             name: measurement.measure(name, model, options.jobs, options.rows)
             for name, model in (("the same model", MODEL), ("another model", OTHER_MODEL))
         }
-        found = evidence.collect(ledger.read(folder / "ledger"), servers.direct_database_url, servers.node.url())
+        found = evidence.collect(ledger.read(folder / "ledger"), servers.direct_database_url, servers.node)
     violations = [
         *(line for figures in report.values() for line in figures["violations"]),
         *checker.violations(found, samples.expected),

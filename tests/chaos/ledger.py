@@ -1,9 +1,10 @@
 """The ledger: what the system has promised, kept outside it. A job is in it once its 202 has reached a client."""
 
+import json
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from uuid import UUID
@@ -11,13 +12,38 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One accepted job: `rows` rows of the model's samples from number `first` on, asked for at `time` (epoch)."""
+    """One accepted job, and what may become of it.
+
+    It is for `rows` rows of the model's samples from number `first` on, asked for at `time` (epoch seconds).
+    """
 
     id: UUID
     model: str
     first: int
     rows: int
     time: float
+    # When its 202 was there; epoch seconds.
+    accepted: float = 0.0
+    may_end: tuple[str, ...] = ("succeeded",)
+    # What the client called it: whatever comes again under this name is the same job.
+    name: str = ""
+    # Jobs with the same text here run one after the other, in the order in which they were accepted.
+    order: str = ""
+    # Seconds after which it may expire.
+    ttl: float | None = None
+    # Not so for one that was fire and forget.
+    keeps_result: bool = True
+    # How often it was run again at somebody's wish, at the most.
+    reruns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What may become of an accepted job from now on, because its client has asked for something more."""
+
+    id: UUID
+    may_end: tuple[str, ...]
+    reruns: int = 0
 
 
 class Ledger:
@@ -33,14 +59,13 @@ class Ledger:
 
     @property
     def count(self) -> int:
-        """How many entries are on the disk."""
+        """How many lines are on the disk."""
         return self._durable
 
-    def note(self, entry: Entry) -> None:
-        """Append the entry; returns once it is on the disk. Clients that come together share one fsync."""
+    def note(self, what: Entry | Change) -> None:
+        """Append it; returns once it is on the disk. Clients that come together share one fsync."""
         with self._lock:
-            line = f"{entry.id} {entry.model} {entry.first} {entry.rows} {entry.time!r}\n"
-            self._lines.append(line.encode())
+            self._lines.append(json.dumps(asdict(what), default=str).encode() + b"\n")
             self._noted += 1
             mine = self._noted
         with self._disk:
@@ -63,8 +88,12 @@ class Ledger:
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Read a ledger back."""
+    """Read a ledger back: every entry, with the last change of its job."""
     with path.open() as lines:
-        for line in lines:
-            job_id, model, first, rows, time = line.split()
-            yield Entry(UUID(job_id), model, int(first), int(rows), float(time))
+        noted = [json.loads(line) for line in lines]
+    for fields in noted:
+        fields |= {"id": UUID(fields["id"]), "may_end": tuple(fields["may_end"])}
+    changes = {fields["id"]: fields for fields in noted if "model" not in fields}
+    for fields in noted:
+        if "model" in fields:
+            yield replace(Entry(**fields), **changes.get(fields["id"], {}))

@@ -85,7 +85,7 @@ def overload(stack: Stack, servers: Servers, folder: Path, seconds: float) -> di
                 time.sleep(seconds)
             ended = time.time()
     drained = evidence.wait_until_final(servers.direct_database_url, DRAIN_SECONDS)
-    found = evidence.collect(ledger.read(path), servers.direct_database_url, servers.node.url())
+    found = evidence.collect(ledger.read(path), servers.direct_database_url, servers.node)
     lasted = ended - began
     done = sum(1 for effect in found.effects if began < effect.written < ended) / lasted
     offered = len(flood.answers) / lasted

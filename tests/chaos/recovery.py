@@ -33,8 +33,10 @@ def spread(values: Iterable[float]) -> Spread:
 
 def recovery(blows: Sequence[Blow], entries: Sequence[Entry], effects: Sequence[Effect]) -> dict[str, Spread]:
     """Return for each kind of victim and for all kills: until it was back, and until a job asked for later was done."""
-    written = {effect.job: effect.written for effect in effects}
-    done = [(entry.time, written[entry.id]) for entry in entries if entry.id in written]
+    # What was cancelled tells nothing about workers, and a repeat asks for nothing new.
+    written = {effect.job: effect.written for effect in effects if effect.new_state == "succeeded"}
+    asked = {entry.id: entry.time for entry in reversed(entries)}
+    done = [(time, written[job]) for job, time in asked.items() if job in written]
     kills = [blow for blow in blows if blow.kills and blow.struck is not None]
     groups = {"all": kills} | {victim: [b for b in kills if b.victim == victim] for victim in _victims(kills)}
     return {

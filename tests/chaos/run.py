@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos import checker, evidence, ledger, samples
+from tests.chaos.asks import mixed
 from tests.chaos.load import Load, moments
 from tests.chaos.monkey import SERVER_EVERY, Blow, Monkey, plan
+from tests.chaos.progress import Progress
 from tests.chaos.recovery import Spread, as_json, recovery
 from tests.chaos.system import STACKS, System, running_system
 
@@ -23,6 +25,10 @@ PATIENCE_SECONDS = 120.0
 # Longer than any process is frozen, or any server away, so that a lease ends only for a message that was lost.
 LEASE_SECONDS = 45.0
 CLAIM_SECONDS = 5.0
+TEAMS = 3
+# As the models are shipped.
+ATTEMPTS = 3
+BACKOFF_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class Report:
     seconds: float
     settled: float
     rows: int
+    kinds: Counter[str]
+    ends: Counter[str]
+    # Of one job, the most failures that its model's policy has counted.
+    most_failures: int
     attempts: Counter[str]
     recovery: dict[str, Spread]
     violations: list[str]
@@ -51,12 +61,17 @@ class Report:
         """Return the report for people."""
         kills = sum(blow.kills for blow in self.blows if blow.struck is not None)
         hits = ", ".join(f"{count} × {victim} {act}" for (victim, act), count in sorted(self.struck.items()))
-        failed = ", ".join(f"{count} × {code}" for code, count in self.attempts.most_common()) or "none"
+        failed, kinds, ends = (
+            ", ".join(f"{count} × {what}" for what, count in counted.most_common()) or "none"
+            for counted in (self.attempts, self.kinds, self.ends)
+        )
         lines = [
             f"seed {self.seed}, {self.kind} stack: {self.accepted} jobs accepted in {self.seconds:.0f} s",
             f"  {kills} kills, {self.struck.total() - kills} freezes: {hits}",
             f"  requests not accepted: {self.refused} refused, {self.broken} broken; {self.rows} rows in the database",
-            f"  failed attempts: {failed}",
+            f"  asked for: {kinds}",
+            f"  ended: {ends}",
+            f"  failed attempts: {failed}; counted for one job at most {self.most_failures} of {ATTEMPTS}",
             f"  all jobs final {self.settled:.1f} s after the last blow",
             *(f"  {name}: {spread}" for name, spread in self.recovery.items()),
             *(f"VIOLATION {line}" for line in self.violations),
@@ -76,7 +91,10 @@ class Report:
             "seconds": round(self.seconds, 1),
             "settled": round(self.settled, 1),
             "rows": self.rows,
+            "asked_for": dict(self.kinds),
+            "ended": dict(self.ends),
             "failed_attempts": dict(self.attempts),
+            "most_failures": self.most_failures,
             "recovery": as_json(self.recovery),
             "violations": self.violations,
         }
@@ -94,25 +112,28 @@ def random_run(
     show: bool = False,
     folder: Path | None = None,
 ) -> Report:
-    """Run the system for so long under so many jobs and blows, let it come to rest, and check everything."""
+    """Run the system for so long under so many jobs and blows, let it come to rest, and check everything.
+
+    On the full stack dispatcher and recorder are there twice.
+    """
     leases = {"LEASE_SECONDS": str(LEASE_SECONDS), "CLAIM_SECONDS": str(CLAIM_SECONDS)}
     planned = plan(seed, blows, seconds, server_every=server_every if kind == "full" else 0)
-    with running_system(kind, folder=folder, **leases) as system:
-        return _under_fire(system, planned, seed, jobs, seconds, kind, show)
+    policy = {"attempts": ATTEMPTS, "backoff_seconds": BACKOFF_SECONDS}
+    with running_system(kind, teams=TEAMS, doubled=True, folder=folder, **policy, **leases) as system:
+        return _under_fire(system, planned, seed, jobs, seconds, kind, Progress(show=show))
 
 
 def _under_fire(
-    system: System, planned: list[Blow], seed: int, jobs: int, seconds: float, kind: str, show: bool
+    system: System, planned: list[Blow], seed: int, jobs: int, seconds: float, kind: str, progress: Progress
 ) -> Report:
     start = time.monotonic()
     monkey = Monkey(system, planned, seed)
 
     def tick() -> None:
-        if show and sys.stdout.isatty():
-            _progress(time.monotonic() - start, load, monkey)
+        progress.tell(f"{load.accepted}/{jobs} jobs, {monkey.struck}/{len(planned)} blows")
 
     times = moments(seed, jobs, seconds, [blow.after for blow in planned])
-    with Load(system, times, seed=seed) as load:
+    with Load(system, times, mixed(seed, jobs, len(system.keys))) as load:
         monkey.run(tick)
         end = time.monotonic() + PATIENCE_SECONDS
         while not load.is_done and time.monotonic() < end:
@@ -123,9 +144,7 @@ def _under_fire(
     if load.accepted < jobs:
         found.append(f"refused: only {load.accepted} of {jobs} jobs were accepted")
     settled = evidence.wait_until_final(system.database, PATIENCE_SECONDS)
-    if show:
-        _progress(time.monotonic() - start, load, monkey)
-        print()
+    progress.end()
     seen = system.evidence()
     return Report(
         seed=seed,
@@ -137,6 +156,9 @@ def _under_fire(
         seconds=lasted,
         settled=settled,
         rows=len(seen.jobs),
+        kinds=load.kinds,
+        ends=Counter(job.state for job in seen.jobs.values()),
+        most_failures=max((job.failures for job in seen.jobs.values()), default=0),
         attempts=Counter(attempt.code for attempt in seen.attempts),
         recovery=recovery(planned, list(ledger.read(system.ledger_path)), seen.effects),
         violations=[
@@ -146,12 +168,6 @@ def _under_fire(
             *system.stop(),
         ],
     )
-
-
-def _progress(seconds: float, load: Load, monkey: Monkey) -> None:
-    bar = "█" * round(30 * load.accepted / load.jobs)
-    text = f"{load.accepted}/{load.jobs} jobs, {monkey.struck}/{len(monkey.blows)} blows, {seconds:.0f} s"
-    print(f"\r{bar:·<30} {text}   ", end="", flush=True)
 
 
 def main() -> int:

@@ -4,10 +4,12 @@ import re
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sklearn.datasets
 import xgboost
+import yaml
 
 from tests.stack import ROOT
 
@@ -32,9 +34,18 @@ def numbers(model: str, first: int, rows: int) -> np.ndarray:
     return _table(model).take(range(first, first + rows), axis=0, mode="wrap")
 
 
-def expected(model: str, first: int, rows: int) -> np.ndarray:
-    """Return what the model file itself says of these samples, without any of the system's code: float32."""
-    return _answers(model).take(range(first, first + rows), axis=0, mode="wrap")
+@cache
+def _labels(model: str) -> list[str]:
+    manifest = yaml.safe_load((STORE / model / "1" / "manifest.yaml").read_text())
+    return list(manifest["output"]["labels"])
+
+
+def expected(model: str, first: int, rows: int) -> dict[str, Any]:
+    """Return every output for these samples, from what the model file itself says, without any of the system's code."""
+    probability = _answers(model).take(range(first, first + rows), axis=0, mode="wrap")
+    labels = _labels(model)
+    best = probability.argmax(axis=1) if probability.ndim > 1 else (probability >= 0.5).astype(int)
+    return {"probability": probability, "label": [labels[index] for index in best]}
 
 
 def store_copy(folder: Path, *, timeout_seconds: float, attempts: int = 20, backoff_seconds: float = 0.1) -> Path:

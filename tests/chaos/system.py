@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import checker, effects, evidence, ledger, samples
+from tests.chaos import checker, effects, evidence, ledger, samples, victims
+from tests.chaos.teams import team_key
 from tests.postgres_server import PostgresServer
 from tests.rabbitmq_node import RabbitMQNode
-from tests.stack import Stack, running
+from tests.stack import START_SECONDS, Stack, running, wait_for
 
 STACKS = ("full", "embedded")
 
@@ -20,8 +21,9 @@ class System:
     """A running system and what belongs to it; the embedded one has no servers."""
 
     stack: Stack
+    # An API key of each team that submits.
+    keys: list[str]
     database: str
-    broker: str
     node: RabbitMQNode | None
     postgres: PostgresServer | None
     ledger: ledger.Ledger
@@ -29,7 +31,8 @@ class System:
 
     def evidence(self) -> checker.Evidence:
         """Collect what the checker compares."""
-        return evidence.collect(ledger.read(self.ledger_path), self.database, self.broker)
+        broker = self.node or self.stack.folder / "broker"
+        return evidence.collect(ledger.read(self.ledger_path), self.database, broker)
 
     def check(self, patience: float, **declared: Any) -> list[str]:
         """Wait until every job is final, at most `patience` seconds, and return the violations (see the checker)."""
@@ -51,11 +54,15 @@ def running_system(
     *,
     timeout_seconds: float = 5.0,
     attempts: int = 20,
+    backoff_seconds: float = 0.1,
+    teams: int = 1,
+    doubled: bool = False,
     folder: Path | None = None,
     **variables: str,
 ) -> Iterator[System]:
     """Start a system of this kind (STACKS); variables are its environment. Nothing is left of it afterwards.
 
+    Of `teams` the first is the demo one. `doubled` starts a second dispatcher and recorder (full stack only).
     `folder` keeps logs and data for a look afterwards; else they are in a temporary folder that goes too.
     """
     with contextlib.ExitStack() as context:
@@ -66,18 +73,25 @@ def running_system(
         folder.mkdir(parents=True, exist_ok=True)
         # PostgreSQL runs as a user of its own, who must be able to pass.
         folder.chmod(0o711)
-        store = samples.store_copy(folder / "store", timeout_seconds=timeout_seconds, attempts=attempts)
+        store = samples.store_copy(
+            folder / "store", timeout_seconds=timeout_seconds, attempts=attempts, backoff_seconds=backoff_seconds
+        )
         node = postgres = None
         addresses = {}
-        database, broker = str(folder / "run" / "portal.sqlite3"), str(folder / "run" / "broker")
+        database = str(folder / "run" / "portal.sqlite3")
         if kind == "full":
             postgres = context.enter_context(PostgresServer(folder / "postgres"))
             node = context.enter_context(RabbitMQNode(folder / "rabbitmq"))
-            database, broker = f"{postgres.url}/inference", node.url()
-            addresses = {"database_url": database, "broker_url": broker}
-        stack = Stack(folder / "run", **addresses, MODEL_STORE=str(store), **variables)
+            database = f"{postgres.url}/inference"
+            addresses = {"database_url": database, "broker_url": node.url()}
+        stack = Stack(
+            folder / "run", **addresses, doubled=doubled and kind == "full", MODEL_STORE=str(store), **variables
+        )
         context.enter_context(running(stack))
+        if stack.doubled:
+            wait_for(lambda: len(victims.processes(stack)["recorder child"]) == 2, START_SECONDS, stack.logs)
         effects.install(database)
         path = folder / "ledger"
         book = context.enter_context(ledger.Ledger(path))
-        yield System(stack, database, broker, node, postgres, book, path)
+        keys = [stack.api_key, *(team_key(stack, f"team-{number}") for number in range(1, teams))]
+        yield System(stack, keys, database, node, postgres, book, path)

@@ -62,9 +62,7 @@ class Ground:
                 recovery = self._wait_until_final(end)
                 time.sleep(quiet)
             self._wait_until_final(time.time())
-        found = evidence.collect(
-            ledger.read(self._ledger_path), self.servers.direct_database_url, self.servers.node.url()
-        )
+        found = evidence.collect(ledger.read(self._ledger_path), self.servers.direct_database_url, self.servers.node)
         broken = [
             *checker.violations(found, samples.expected),
             *_refusals(load.submissions, fault, end),

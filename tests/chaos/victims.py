@@ -1,4 +1,4 @@
-"""The system's processes by their role, read from the process tree of its supervisor."""
+"""The system's processes by their role, read from the process trees of its supervisors."""
 
 import contextlib
 from collections.abc import Mapping
@@ -26,15 +26,15 @@ ROLES = (
     Role("worker child", "-n cpu@", children=True),
     Role("isolated worker", "-n isolated-cpu@"),
     Role("isolated worker child", "-n isolated-cpu@", children=True),
-    Role("recorder", "-n recorder@"),
-    Role("recorder child", "-n recorder@", children=True),
+    Role("recorder", "-n recorder"),
+    Role("recorder child", "-n recorder", children=True),
 )
 
 
 def processes(stack: Stack) -> Mapping[str, list[psutil.Process]]:
     """Return the running processes of each role, by the role's name."""
     found: dict[str, list[psutil.Process]] = {role.name: [] for role in ROLES}
-    for parent in _children(stack.supervisor):
+    for parent in [child for supervisor in stack.supervisors for child in _children(supervisor)]:
         with contextlib.suppress(psutil.Error):
             command = " ".join(parent.cmdline())
             for role in ROLES:

@@ -4,6 +4,7 @@ The windows are found in the source, so that none is forgotten: every place that
 """
 
 import argparse
+import json
 import re
 import signal
 import sys
@@ -15,13 +16,16 @@ from uuid import uuid4
 from kombu import Connection
 
 from tests.chaos import evidence, ledger
+from tests.chaos.asks import mixed
 from tests.chaos.load import Load
+from tests.chaos.progress import Progress
 from tests.chaos.system import STACKS, System, running_system
 from tests.stack import ROOT
 from workers import topology
 from workers.contract import INFER, Bundle, JobItem
 
 JOBS_A_SECOND = 10.0
+TEAMS = 2
 # For all windows together: seconds to start with, and for each time that each of them shall fire.
 START_SECONDS = 90.0
 WINDOW_SECONDS = 4.0
@@ -31,7 +35,7 @@ LEASES = {"LEASE_SECONDS": "120", "CLAIM_SECONDS": "2"}
 LOOK_SECONDS = 1.0
 # How many passes of a hundred a window lets end in a kill, so that work goes on between two of them: what is passed
 # rarely is hit more often.
-PERCENT = {"burial": 50, "sweep": 25, "worker.before_report": 100, "worker.after_report": 100}
+PERCENT = {"burial": 50, "sweep": 25, "rerun": 50, "worker.before_report": 100, "worker.after_report": 100}
 USUAL_PERCENT = 10
 
 
@@ -56,12 +60,16 @@ def kill_in_windows(
     folder: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[str]:
-    """Open each of these windows so often, in one system under load, `besides` other failpoints. Returns violations."""
+    """Open each of these windows so often, in one system under load, `besides` other failpoints. Returns violations.
+
+    The load is a mix, so that what only a rerun passes is passed too.
+    """
     failpoints = ",".join([*(f"{name}={action}*{times}%{_percent(name)}" for name in names), *filter(None, [besides])])
-    with running_system(kind, folder=folder, FAILPOINTS=failpoints, **LEASES) as system:
+    with running_system(kind, teams=TEAMS, folder=folder, FAILPOINTS=failpoints, **LEASES) as system:
         seconds = START_SECONDS + WINDOW_SECONDS * times * len(names)
         letters = DeadLetters(system) if any(name.startswith("burial.") for name in names) else None
-        with Load(system, [n / JOBS_A_SECOND for n in range(int(seconds * JOBS_A_SECOND))]) as load:
+        moments = [n / JOBS_A_SECOND for n in range(int(seconds * JOBS_A_SECOND))]
+        with Load(system, moments, mixed(0, len(moments), TEAMS)) as load:
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 counts = {name: fired(system.stack.folder, name) for name in names}
@@ -96,13 +104,15 @@ class DeadLetters:
 
     def send(self) -> None:
         """Send the bundle of the job that was accepted last, and something that nobody can read."""
+        assert self._system.node is not None
         # Without the broker's word some of them would be lost here.
         options = {"confirm_publish": True}
         with (
-            Connection(self._system.broker, transport_options=options) as connection,
+            Connection(self._system.node.url(), transport_options=options) as connection,
             connection.Producer() as producer,
         ):
-            for entry in list(ledger.read(self._system.ledger_path))[-1:]:
+            kept = [entry for entry in ledger.read(self._system.ledger_path) if entry.keeps_result]
+            for entry in kept[-1:]:
                 headers = {"task": INFER, "id": str(uuid4())}
                 body = [[self._bundle(str(entry.id))], {}, {}]
                 producer.publish(body, serializer="json", headers=headers, exchange=topology.DEAD, routing_key="x")
@@ -134,22 +144,31 @@ def main() -> int:
     parser.add_argument("--action", default="kill", help="or stop:<seconds>")
     parser.add_argument("--only", nargs="*", help="these windows only")
     parser.add_argument("--folder", type=Path, help="keep logs and data here")
+    parser.add_argument("--report", type=Path, help="append the figures to this file, as a line of JSON")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     names = options.only or windows()
     start = time.monotonic()
-
-    def tell(text: str) -> None:
-        print(f"{time.monotonic() - start:4.0f} s: {text}", flush=True)
-
+    progress = Progress()
     found = kill_in_windows(
-        names, options.times, action=options.action, kind=options.stack, folder=options.folder, tell=tell
+        names, options.times, action=options.action, kind=options.stack, folder=options.folder, tell=progress.tell
     )
+    progress.end()
+    seconds = time.monotonic() - start
     for line in found:
         print(f"VIOLATION {line}")
-    print(
-        f"{len(names)} windows, {options.times} times each: {len(found)} violations, {time.monotonic() - start:.0f} s"
-    )
+    what = f"{len(names)} windows, {options.times} times each, {options.action}"
+    print(f"{what}: {len(found)} violations, {seconds:.0f} s")
+    if options.report:
+        figures = {
+            "action": options.action,
+            "times": options.times,
+            "windows": list(names),
+            "seconds": round(seconds, 1),
+            "violations": found,
+        }
+        with options.report.open("a") as file:
+            file.write(json.dumps(figures) + "\n")
     return 1 if found else 0
 
 

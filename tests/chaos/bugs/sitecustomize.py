@@ -40,7 +40,7 @@ BUGS = {
         """    _publisher.send_again(
         RECORD,
         result.to_message(),""",
-        """    (lambda *given, **named: threading.Timer(6.0, _publisher.send_again, given, named).start())(
+        """    (lambda *given, **named: threading.Timer(12.0, _publisher.send_again, given, named).start())(
         RECORD,
         result.to_message(),""",
     ),
