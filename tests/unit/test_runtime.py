@@ -1,6 +1,8 @@
 """XGBoost models as workers load and call them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,31 @@ def test_rows_are_predicted_alike_alone_and_together(trained_store: Path) -> Non
 
 def test_the_device_in_effect_is_read_back(trained_store: Path) -> None:
     assert load(ModelStore(trained_store).get("two")).device == "cpu"
+
+
+# XGBoost tells it as an error like any other, and a job fails for good of those.
+STARVED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from workers import runtimes
+from workers.model_store import ModelStore
+release = ModelStore(Path(sys.argv[1])).get("two")
+model = runtimes.load(release.manifest, release.artifact())
+rows = np.zeros((3_000_000, 3), dtype=np.float32)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 4_000_000, used + 4_000_000))
+try:
+    model.predict(rows)
+except MemoryError as error:
+    print("MemoryError:", error)
+"""
+
+
+def test_memory_that_runs_out_in_a_predict_is_a_memory_error(trained_store: Path) -> None:
+    command = [sys.executable, "-c", STARVED, str(trained_store)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.strip() == "MemoryError: std::bad_alloc", done.stdout + done.stderr
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

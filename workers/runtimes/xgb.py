@@ -12,6 +12,9 @@ from workers.device import resolve
 from workers.manifest import Manifest
 from workers.runtimes import Matrix
 
+# How XGBoost says that memory ran out, in C++ and on a GPU: an error like any other to its Python side.
+_OUT_OF_MEMORY = ("bad_alloc", "cudaErrorMemoryAllocation", "out of memory")
+
 
 class XGBoostModel:
     """A Booster, checked against its manifest. `device` is the one in effect, read back from the Booster."""
@@ -43,8 +46,13 @@ class XGBoostModel:
             raise ValueError(f"the model gives {warm.shape[1]} values a row, the manifest's output has {self._width}")
 
     def predict(self, matrix: Matrix) -> Matrix:
-        """Return raw predictions, shape (rows, outputs). NaN in `matrix` is a missing value."""
-        raw = self._booster.inplace_predict(matrix, missing=np.nan, strict_shape=True, validate_features=False)
+        """Return raw predictions, shape (rows, outputs). NaN in `matrix` is a missing value. Raises MemoryError."""
+        try:
+            raw = self._booster.inplace_predict(matrix, missing=np.nan, strict_shape=True, validate_features=False)
+        except xgboost.core.XGBoostError as error:
+            if any(sign in str(error) for sign in _OUT_OF_MEMORY):
+                raise MemoryError(str(error)) from error
+            raise
         return np.asarray(raw, dtype=np.float32)
 
 
