@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from django.conf import settings
 from httpx_sse import ServerSentEvent, connect_sse
 
 from tests.acceptance.test_main_path import MODELS, data, direct
@@ -197,6 +198,27 @@ def test_an_event_source_sees_each_change_up_to_the_end_and_is_then_told_to_stay
     assert [event.id for event in missed] == [seen[-1].id]
     again = stack.client.get(path, headers={"Last-Event-ID": seen[-1].id})
     assert (again.status_code, again.content) == (204, b"")
+
+
+def test_asking_for_the_headers_of_a_stream_takes_no_place(stack: Stack) -> None:
+    rows, _ = data("wine", 1)
+    with stopped(stack):
+        path = events_path(stack.infer("wine", {"instances": rows.tolist()}, Prefer="respond-async"))
+        begun = time.monotonic()
+        for _ in range(settings.MAX_EVENT_STREAMS + 2):
+            answer = stack.client.head(path)
+            assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
+        assert time.monotonic() - begun < 20
+        assert next(events(stack, path)).data
+
+
+def test_preferences_in_several_lines_count_together(stack: Stack) -> None:
+    rows, _ = data("wine", 1)
+    for lines in (["respond-async", "wait=20"], ["wait=20", "handling=lenient", "respond-async"]):
+        headers = [("Prefer", line) for line in lines]
+        answer = stack.client.post("/v2/models/wine/infer", json={"instances": rows.tolist()}, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["Preference-Applied"] == "respond-async, wait=20"
 
 
 def events_path(accepted: httpx.Response) -> str:

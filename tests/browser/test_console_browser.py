@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from models_store.samples import WINE
 from tests import services
+from tests.chaos.brake import stopped
 
 # Quiet and offline: the console loads nothing from elsewhere, and neither shall the browser.
 FLAGS = (
@@ -133,4 +134,33 @@ def test_an_operator_corrects_a_dead_letter_and_replays_it(page: Page, embedded_
     expect(page.get_by_text("probability of class_0")).to_be_visible(timeout=30_000)
     expect(page.get_by_text("13.5")).to_be_visible()
     expect(page.get_by_text("replayed")).to_be_visible()
+    assert troubles == []
+
+
+FOLLOW = """
+job => {
+    window.seen = [];
+    window.source = new EventSource(`/api/jobs/${job}/events/`);
+    window.source.onmessage = event => window.seen.push([event.lastEventId, JSON.parse(event.data).State]);
+}
+"""
+
+
+def test_a_page_of_the_portal_follows_a_job_to_its_end_and_is_then_told_to_stay_away(
+    page: Page, embedded_stack: Any
+) -> None:
+    troubles = watch(page, embedded_stack)
+    statuses: list[int] = []
+    page.on("response", lambda answer: statuses.append(answer.status) if answer.url.endswith("/events/") else None)
+    with stopped(embedded_stack):
+        accepted = embedded_stack.infer("wine", {"instances": [WINE]}, Prefer="respond-async")
+        page.evaluate(FOLLOW, accepted.json()["Id"])
+        page.wait_for_function("window.seen.length === 1")
+    # It comes again by itself, with the last event that it has seen, and then no more.
+    page.wait_for_function("window.source.readyState === EventSource.CLOSED", timeout=30_000)
+    seen = page.evaluate("window.seen")
+    states = [state for _, state in seen]
+    assert states in (["queued", "succeeded"], ["queued", "running", "succeeded"])
+    assert [event for event, _ in seen] == [f"1-{state}" for state in states]
+    assert statuses == [200, 204]
     assert troubles == []

@@ -1,5 +1,6 @@
 """Every route with every method, role and own or foreign team, generated from the urlconf; and in the OpenAPI page."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -19,13 +20,15 @@ from inference_portal.jobs.states import State
 from inference_portal.jobs.streams import streams
 from tests.integration import rows
 from tests.integration.dead import park
-from tests.integration.http import BODY, JOB, client, hang_up, problem, send
+from tests.integration.http import BODY, JOB, client, hang_up, problem, send, session
 from tests.integration.rows import make_final, make_job, make_running, make_worker, whole
 
 pytestmark = pytest.mark.django_db
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 SAFE = ("GET", "HEAD", "OPTIONS")
-CALLERS = ("anonymous", *Role)
+# Who asks, and by what; without the token of its form a session changes nothing (tests/integration/test_login.py).
+CALLERS = [("anonymous", ""), *itertools.product(Role, ("key", "session"))]
+TOKEN = "a" * 32
 
 
 def failed(team: Team) -> Job:
@@ -169,22 +172,33 @@ def filled(text: str, job: Job, message: int) -> str:
     return text
 
 
-@pytest.mark.parametrize("who", CALLERS)
+def caller(team: Team, who: str, by: str) -> tuple[Client, dict[str, str]]:
+    """Return a client of the team, and the headers that it has to send."""
+    if by == "session":
+        browser = session(team, csrf=True, role=Role(who))
+        browser.cookies["csrftoken"] = TOKEN
+        return browser, {"X-CSRFToken": TOKEN}
+    return (client(team, Role(who)) if by == "key" else Client()), {}
+
+
+@pytest.mark.parametrize(("who", "by"), CALLERS)
 @pytest.mark.parametrize("route", routes())
-def test_every_route_answers_every_method_and_caller_as_the_table_says(team: Team, route: str, who: str) -> None:
+def test_every_route_answers_every_method_and_caller_as_the_table_says(
+    team: Team, route: str, who: str, by: str
+) -> None:
     assert route in TABLE, "nobody has said what this route does"
     does = TABLE[route]
     make_worker()
     other = rows.make_team("other")
-    sender = Client() if who == "anonymous" else client(team, Role(who))
+    sender, always = caller(team, who, by)
     for own in (True, False):
         for method in METHODS:
             job, message = does.job(team if own else other), park().pk
             before = whole(job.id)
-            headers = {name: filled(value, job, message) for name, value in does.headers.items()}
+            headers = always | {name: filled(value, job, message) for name, value in does.headers.items()}
             body = filled(json.dumps(does.body), job, message) if does.body else ""
             answer = send(sender, method, "/" + filled(route, job, message), body, **headers)
-            status, where = answer.status_code, f"{method} {route} as {who}, own={own}"
+            status, where = answer.status_code, f"{method} {route} as {who} by {by}, own={own}"
             assert status == expected(does, method, who, own=own), (where, answer.streaming or answer.content)
             if status >= 400 and method != "HEAD":
                 assert answer["Content-Type"] == "application/problem+json", where
