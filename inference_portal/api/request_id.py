@@ -24,7 +24,9 @@ class OfOneJob(APIView):
         """Check who is asking, and the header. Raises what the framework does, and Malformed."""
         super().initial(request, *args, **kwargs)
         path, header = kwargs.get("job_id"), request.headers.get("X-Inference-Id")
-        if path is not None and header is not None and read_uuid(header) != read_uuid(str(path)):
+        contradictory = path is not None and header is not None and read_uuid(header) != read_uuid(str(path))
+        # A method that there isn't is 405, whatever the header says.
+        if contradictory and request.method in self.allowed_methods:
             raise Malformed(f"X-Inference-Id '{header}' contradicts the path, which names '{path}'.")
 
 

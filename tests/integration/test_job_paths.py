@@ -93,6 +93,7 @@ def test_a_header_may_repeat_the_path_and_not_contradict_it(team: Team, submitte
         assert rows.whole(job.id) == before
         body = JOB if method == "PUT" else ""
         same = send(submitter, method, url, body, **{"X-Inference-Id": str(job.id).upper()})
+        problem(send(submitter, "DELETE", url, **{"X-Inference-Id": str(uuid4())}), 405, "method-not-allowed")
         # The PUT is another request under a used id.
         assert same.status_code in ((422,) if method == "PUT" else (200, 202)), same.content
         if same.streaming:
