@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.fuzz.corpus import CORPORA, corpus, made_up
-from tests.unit.formats.bodies import MAX_ROWS, RELEASE, Body
+from tests.unit.formats.bodies import LIMITS, MAX_ROWS, RELEASE, Body
 from workers.formats import Decoded, Invalid, Malformed, TooLarge, Unavailable, UnknownCoding, UnknownType, media
 from workers.formats.inflate import inflate
 from workers.schema import MAX_FAULTS
@@ -121,7 +121,7 @@ def try_one(body: Body) -> str | None:
         if body.codings:
             inflate(body.data, list(body.codings), MAX_INFLATED)
         else:
-            _check(media.decode(RELEASE, body.sent, body.data, MAX_ROWS))
+            _check(media.decode(RELEASE, body.sent, body.data, LIMITS))
     except ALLOWED as error:
         if isinstance(error.__cause__, MemoryError):
             return f"allocates: {error}"

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from workers.formats import (
+    MAX_VALUES,
     Decoded,
     Fault,
     Invalid,
+    Limits,
     Malformed,
     Matrix,
     TooLarge,
@@ -31,7 +33,7 @@ NAME = "csv"
 CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 
-def decode(release: Release, body: bytes, max_rows: int, parameters: dict[str, str]) -> Decoded:
+def decode(release: Release, body: bytes, limits: Limits, parameters: dict[str, str]) -> Decoded:
     """Decode a table; `parameters` are the media type's. Raises Malformed, Invalid, TooLarge, UnknownType."""
     charset = parameters.get("charset", "utf-8")
     if charset.lower() not in CHARSETS:
@@ -45,7 +47,7 @@ def decode(release: Release, body: bytes, max_rows: int, parameters: dict[str, s
         header = next(reader, None)
         if header is None:
             raise Malformed("the body is empty; expected a header row with the columns' names")
-        return Decoded(_matrix(release.schema, header, reader, max_rows), NAME)
+        return Decoded(_matrix(release.schema, header, reader, limits), NAME)
     except csv.Error as error:
         raise Malformed(f"the body is not CSV: line {reader.line_num}: {error}") from error
     except UnicodeDecodeError as error:
@@ -71,14 +73,16 @@ def encode(tensors: list[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _matrix(schema: Schema, header: list[str], rows: Iterator[list[str]], max_rows: int) -> Matrix:
-    order = positions(schema, header)
+def _matrix(schema: Schema, header: list[str], rows: Iterator[list[str]], limits: Limits) -> Matrix:
+    order = positions(schema, header, limits)
     values = array("d")
     faults: list[Fault] = []
     count = 0
+    # One request may have fewer rows of many columns.
+    most = min(limits.rows, MAX_VALUES // len(order))
     for row, cells in enumerate(rows):
-        if row >= max_rows:
-            raise TooLarge(f"more than the {max_rows:,} rows that one request may have")
+        if row >= most:
+            raise TooLarge(f"more than the {most:,} rows of {len(order):,} columns that one request may have")
         count += 1
         if len(cells) != len(order):
             faults.append(Fault(f"/{row}", f"row {row}: expected {len(order)} values, got {len(cells)}"))
@@ -91,7 +95,7 @@ def _matrix(schema: Schema, header: list[str], rows: Iterator[list[str]], max_ro
             break
     if faults:
         raise Invalid(*faults[:MAX_FAULTS])
-    check_size(schema, count, max_rows, "")
+    check_size(schema, count, limits, "")
     return checked(schema, np.frombuffer(values).reshape(count, len(order)), locate(schema))
 
 
@@ -109,11 +113,14 @@ def _value(schema: Schema, column: int, cell: str) -> float:
 
 def _cell_faults(schema: Schema, row: int, cells: list[str]) -> list[Fault]:
     faults = []
+    where = locate(schema)
     for column, cell in enumerate(cells):
         try:
             _value(schema, column, cell)
         except ValueError:
             shown = cell if len(cell) <= 30 else cell[:30] + "…"
             detail = cell_detail(schema, row, column, f"expected a number, got '{shown}'")
-            faults.append(Fault(locate(schema)(row, column), detail))
+            faults.append(Fault(where(row, column), detail))
+            if len(faults) >= MAX_FAULTS:
+                break
     return faults

@@ -8,11 +8,13 @@ from workers.formats import (
     Decoded,
     Fault,
     Invalid,
+    Limits,
     Malformed,
     UnknownType,
     json_body,
     json_instances,
     json_v2,
+    shown,
     v2_binary,
 )
 from workers.formats.answer import Answer
@@ -48,18 +50,18 @@ class Sent(NamedTuple):
     header_length: str | None = None
 
 
-def decode(release: Release, sent: Sent, body: bytes, max_rows: int) -> Decoded:
+def decode(release: Release, sent: Sent, body: bytes, limits: Limits) -> Decoded:
     """Decode a body as its headers say. Raises UnknownType, Malformed, Invalid, TooLarge, Unavailable."""
     media_type, parameters = _parse(sent.content_type)
     if media_type in ("", JSON, BINARY):
-        return _decode_json(release, sent.header_length, body, max_rows)
+        return _decode_json(release, sent.header_length, body, limits)
     if media_type not in TABLES:
-        raise UnknownType(f"'{media_type}' isn't read here; send one of {', '.join(ANSWERS)}")
+        raise UnknownType(f"'{shown(media_type)}' isn't read here; send one of {', '.join(ANSWERS)}")
     if sent.header_length is not None:
         raise Malformed(f"{v2_binary.HEADER} goes with V2 tensors only, not with {media_type}")
     module = import_module(TABLES[media_type].module)
     arguments = [parameters] if media_type == CSV else []
-    decoded: Decoded = module.decode(release, body, max_rows, *arguments)
+    decoded: Decoded = module.decode(release, body, limits, *arguments)
     return decoded
 
 
@@ -97,13 +99,13 @@ def _parse(content_type: str) -> tuple[str, dict[str, str]]:
     return media_type.strip().lower(), parameters
 
 
-def _decode_json(release: Release, header_length: str | None, body: bytes, max_rows: int) -> Decoded:
+def _decode_json(release: Release, header_length: str | None, body: bytes, limits: Limits) -> Decoded:
     if header_length is None:
-        return json_body.decode(release, body, max_rows)
+        return json_body.decode(release, body, limits)
     if not re.fullmatch("[0-9]{1,18}", header_length):
         raise Malformed(f"{v2_binary.HEADER} isn't a number")
     text, raw = v2_binary.split(body, int(header_length))
     data = json_body.read_object(text)
     if "inputs" not in data:
         raise Invalid(Fault("", f"expected 'inputs' (V2 tensors), as {v2_binary.HEADER} is given"))
-    return json_v2.decode(release, data, max_rows, raw)
+    return json_v2.decode(release, data, limits, raw)
