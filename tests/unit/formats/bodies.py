@@ -13,6 +13,7 @@ import pytest
 from tests.unit.builders import release
 from workers.formats import Decoded, Invalid, Limits, media
 from workers.formats.media import Sent
+from workers.model_store import Release
 
 MAX_ROWS = 100
 LIMITS = Limits(rows=MAX_ROWS, columns=1_000)
@@ -31,15 +32,16 @@ BINARY, NPY = "application/octet-stream", "application/x-npy"
 
 
 class Body(NamedTuple):
-    """One request; `codings` only where Content-Encoding is what is tried."""
+    """One request to a model; `codings` only where Content-Encoding is what is tried."""
 
     sent: Sent
     data: bytes
     codings: tuple[str, ...] = ()
+    release: Release = RELEASE
 
 
 def decode(body: Body) -> Decoded:
-    return media.decode(RELEASE, body.sent, body.data, LIMITS)
+    return media.decode(body.release, body.sent, body.data, LIMITS)
 
 
 def faults(body: Body) -> list[tuple[str, str]]:
