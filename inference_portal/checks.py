@@ -32,6 +32,7 @@ def check_limits(**kwargs: Any) -> list[CheckMessage]:
         "MAX_EVENT_STREAMS",
         "MAX_REQUEST_BYTES",
         "MAX_REQUEST_ROWS",
+        "MAX_REQUEST_COLUMNS",
         "TEAM_QUOTA",
         "MAX_OPEN_JOBS",
         "LEASE_SECONDS",

@@ -76,6 +76,7 @@ SCALE_FROM_ZERO = env.list("SCALE_FROM_ZERO", default=[])
 # What one request may hold.
 MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", 8 * 1024 * 1024)
 MAX_REQUEST_ROWS = env.int("MAX_REQUEST_ROWS", 10_000)
+MAX_REQUEST_COLUMNS = env.int("MAX_REQUEST_COLUMNS", 10_000)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
 # How many jobs of a team that has no quota of its own may be open at once, and how many in all.
 TEAM_QUOTA = env.int("TEAM_QUOTA", 20_000)

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.conf import settings
 from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -27,6 +26,7 @@ from inference_portal.jobs.models import AuditEntry, Job, JobQuerySet
 from inference_portal.jobs.rerun import NotWaiting, Read
 from inference_portal.jobs.states import Event, sources
 from inference_portal.jobs.stored_input import stored_input
+from inference_portal.limits import request_limits
 from workers.formats import Fault, Invalid, json_instances, json_v2
 
 
@@ -194,11 +194,11 @@ def _reader(data: dict[str, Any]) -> Read | None:
     """Return what reads the body's input for a release; None when it has none."""
     if "inputs" in data and "rows" in data:
         raise Invalid(Fault("/rows", "expected either 'inputs' (V2 tensors) or 'rows', not both"))
-    most = settings.MAX_REQUEST_ROWS
+    limits = request_limits()
     if "inputs" in data:
-        return lambda release: json_v2.decode(release, data, most).matrix
+        return lambda release: json_v2.decode(release, data, limits).matrix
     if "rows" in data:
-        return lambda release: json_instances.decode(release, data["rows"], most, key="rows").matrix
+        return lambda release: json_instances.decode(release, data["rows"], limits, key="rows").matrix
     return None
 
 

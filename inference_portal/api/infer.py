@@ -21,6 +21,7 @@ from inference_portal.jobs.models import Job
 from inference_portal.jobs.repeats import AlreadyAccepted, Identity
 from inference_portal.jobs.services import job_accept, job_new
 from inference_portal.jobs.waiting import NoPlace, Waiter, hub
+from inference_portal.limits import request_limits
 from inference_portal.store import model_store
 from workers.formats import media
 
@@ -47,7 +48,7 @@ class InferView(APIView):
         earlier = repeats.first(identity, caller)
         if earlier is None:
             release = model_store().get(model, version)
-            decoded = media.decode(release, sent, body, settings.MAX_REQUEST_ROWS)
+            decoded = media.decode(release, sent, body, request_limits())
             keeps = self.preference.mode != prefer.PROXY
             new = job_new(
                 caller=caller, release=release, decoded=decoded, identity=identity, keeps_result=keeps, **options

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from django.conf import settings
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.api import job_options, request_id
@@ -17,6 +16,7 @@ from inference_portal.jobs import repeats
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.repeats import AlreadyAccepted, Identity
 from inference_portal.jobs.services import job_new, jobs_accept
+from inference_portal.limits import request_limits
 from inference_portal.store import model_store
 from workers.formats import (
     Decoded,
@@ -28,6 +28,7 @@ from workers.formats import (
     escape,
     json_instances,
     json_v2,
+    shown,
 )
 from workers.model_store import Release, UnknownModel
 from workers.schema import MAX_FAULTS
@@ -97,7 +98,7 @@ def _check_fields(data: Mapping[str, Any]) -> None:
         faults = tuple(Fault(f"/{name}", "not available yet, leave it out") for name in unbuilt)
         raise Problem("not-available", f"Not available yet: {', '.join(unbuilt)}.", faults=faults)
     if unknown := sorted(data.keys() - _FIELDS):
-        raise Invalid(*(Fault(f"/{escape(name)}", "there is no such field") for name in unknown[:MAX_FAULTS]))
+        raise Invalid(*(Fault(f"/{escape(shown(name))}", "there is no such field") for name in unknown[:MAX_FAULTS]))
 
 
 def _identity(data: Mapping[str, Any], names: Names) -> Identity:
@@ -134,8 +135,8 @@ def _decode(release: Release, data: dict[str, Any]) -> Decoded:
     if ("inputs" in data) == ("rows" in data):
         raise Invalid(Fault("", "expected either 'inputs' (V2 tensors) or 'rows'"))
     if "inputs" in data:
-        return json_v2.decode(release, data, settings.MAX_REQUEST_ROWS)
-    return json_instances.decode(release, data["rows"], settings.MAX_REQUEST_ROWS, key="rows")
+        return json_v2.decode(release, data, request_limits())
+    return json_instances.decode(release, data["rows"], request_limits(), key="rows")
 
 
 def _labels(data: Mapping[str, Any]) -> tuple[str, ...]:

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import orjson
 from django import forms
-from django.conf import settings
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from inference_portal.console.tables import cell_text
+from inference_portal.limits import request_limits
 from workers.formats import Decoded, Invalid, escape, json_instances
 from workers.manifest import Column
 from workers.model_store import Release
@@ -31,7 +31,7 @@ class PredictionForm(forms.Form):
         names = self.release.schema.names
         record = {name: values.get(_field(i)) for i, name in enumerate(names)}
         try:
-            self.decoded = json_instances.decode(self.release, [record], settings.MAX_REQUEST_ROWS)
+            self.decoded = json_instances.decode(self.release, [record], request_limits())
         except Invalid as invalid:
             fields = {f"/{json_instances.NAME}/0/{escape(name)}": i for i, name in enumerate(names)}
             for fault in invalid.faults:

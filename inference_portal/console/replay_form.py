@@ -4,12 +4,12 @@ from typing import Any
 
 import orjson
 from django import forms
-from django.conf import settings
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.rerun import Read
 from inference_portal.jobs.stored_input import StoredInput, stored_input
+from inference_portal.limits import request_limits
 from inference_portal.store import model_store
 from workers.formats import Invalid, Malformed, TooLarge, json_instances
 
@@ -62,8 +62,8 @@ class ReplayForm(forms.Form):
             except orjson.JSONDecodeError as error:
                 self.add_error("rows", f"This is not JSON: {error}.")
                 return values
-            most = settings.MAX_REQUEST_ROWS
-            self.reader = lambda release: json_instances.decode(release, rows, most, key="rows").matrix
+            limits = request_limits()
+            self.reader = lambda release: json_instances.decode(release, rows, limits, key="rows").matrix
         return values
 
     def add_refusal(self, refusal: Exception) -> None:

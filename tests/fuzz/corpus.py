@@ -1,4 +1,4 @@
-"""Valid bodies of each wire format, and one that is made up anew: what the fuzzer starts from."""
+"""Bodies of each wire format, most of them valid, and ones that are made up anew: what the fuzzer starts from."""
 
 import gzip
 import json
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tests.unit.builders import release
 from tests.unit.formats.bodies import (
     ARROW,
     NPY,
@@ -20,7 +21,11 @@ from tests.unit.formats.bodies import (
     as_npy,
     as_parquet,
     as_stream,
+    empty_batches,
+    grouped_file,
+    growing_dictionary,
     rows,
+    shared_schema,
     structured,
     table,
     texts,
@@ -29,8 +34,17 @@ from workers.formats.media import Sent
 
 
 def corpus(kind: str) -> list[Body]:
-    """Return valid bodies of a format."""
-    return CORPORA[kind]()
+    """Return valid bodies of a format, and some that are made to harm."""
+    return CORPORA[kind]() + [WRITERS[kind](data)._replace(release=made) for made, data in TABLES if kind in WRITERS]
+
+
+# Models with another table each: many columns, and many categories.
+WIDE = release(columns=[{"name": f"c{i}", "missing": True} for i in range(100)])
+TEXTS = release(columns=[{"name": f"c{i}", "type": "category", "categories": ["red", "é"]} for i in range(10)])
+TABLES = [
+    (WIDE, pa.table({name: np.arange(4, dtype="<f4") + i for i, name in enumerate(WIDE.schema.names)})),
+    (TEXTS, pa.table({name: ["red", "é", "red", "é"] for name in TEXTS.schema.names})),
+]
 
 
 def made_up(kind: str, chance: random.Random) -> Body | None:
@@ -79,6 +93,9 @@ def _arrow() -> list[Body]:
         as_stream(table(9), compression="lz4"),
         as_stream(dictionary, 4),
         as_stream(dictionary, compression="lz4"),
+        empty_batches(20),
+        growing_dictionary(3),
+        shared_schema(50, 500),
     ]
     return [Body(Sent(ARROW), body) for body in bodies]
 
@@ -94,7 +111,8 @@ def _parquet() -> list[Body]:
         {"compression": "brotli", "write_statistics": False},
         {"compression": "lz4", "write_page_checksum": True, "write_page_index": True},
     ]
-    return [Body(Sent(PARQUET), as_parquet(table(9), **each)) for each in options]
+    files = [as_parquet(table(9), **each) for each in options]
+    return [Body(Sent(PARQUET), each) for each in (*files, grouped_file(20, 500))]
 
 
 def _npy() -> list[Body]:
@@ -279,6 +297,48 @@ def _made_npy(chance: random.Random) -> Body:
     return Body(Sent(NPY), b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + data)
 
 
+def _as_v2(data: pa.Table) -> Body:
+    types = {name: "FP32" if pa.types.is_floating(data[name].type) else "BYTES" for name in data.column_names}
+    inputs = [
+        {"name": name, "datatype": types[name], "shape": [len(data)], "data": data[name].to_pylist()} for name in types
+    ]
+    return Body(Sent(""), json.dumps({"inputs": inputs}).encode())
+
+
+def _as_v2_binary(data: pa.Table) -> Body:
+    tensors = []
+    for name in data.column_names:
+        values = data[name]
+        is_number = pa.types.is_floating(values.type)
+        raw = values.to_numpy().tobytes() if is_number else texts(*values.to_pylist())
+        tensors.append((name, "FP32" if is_number else "BYTES", [len(data)], raw))
+    return as_binary(tensors)
+
+
+def _as_csv(data: pa.Table) -> Body:
+    lines = [",".join(map(str, row.values())) for row in data.to_pylist()]
+    return Body(Sent("text/csv"), "\n".join([",".join(data.column_names), *lines]).encode())
+
+
+def _as_npy(data: pa.Table) -> Body:
+    # NumPy finds the type: numbers or texts.
+    columns = {name: np.array(data[name].to_pylist()) for name in data.column_names}
+    array = np.zeros(len(data), [(name, values.dtype) for name, values in columns.items()])
+    for name, values in columns.items():
+        array[name] = values
+    return Body(Sent(NPY), as_npy(array))
+
+
+# How a table of numbers and texts is written in each format.
+WRITERS: dict[str, Callable[[pa.Table], Body]] = {
+    "instances": lambda data: Body(Sent(""), json.dumps({"instances": data.to_pylist()}).encode()),
+    "v2": _as_v2,
+    "v2-binary": _as_v2_binary,
+    "csv": _as_csv,
+    "parquet": lambda data: Body(Sent(PARQUET), as_parquet(data, store_schema=False)),
+    "arrow": lambda data: Body(Sent(ARROW), as_stream(data, 2, compression="lz4")),
+    "npy": _as_npy,
+}
 CORPORA: dict[str, Callable[[], list[Body]]] = {
     "instances": _instances,
     "v2": _v2,

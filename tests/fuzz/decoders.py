@@ -25,10 +25,10 @@ from pathlib import Path
 import numpy as np
 
 from tests.fuzz.corpus import CORPORA, corpus, made_up
-from tests.unit.formats.bodies import MAX_ROWS, RELEASE, Body
+from tests.unit.formats.bodies import LIMITS, MAX_ROWS, Body
 from workers.formats import Decoded, Invalid, Malformed, TooLarge, Unavailable, UnknownCoding, UnknownType, media
 from workers.formats.inflate import inflate
-from workers.schema import MAX_FAULTS
+from workers.schema import MAX_FAULTS, Schema
 
 MAX_BYTES = 256 * 1024
 MAX_INFLATED = 1024 * 1024
@@ -121,7 +121,7 @@ def try_one(body: Body) -> str | None:
         if body.codings:
             inflate(body.data, list(body.codings), MAX_INFLATED)
         else:
-            _check(media.decode(RELEASE, body.sent, body.data, MAX_ROWS))
+            _check(media.decode(body.release, body.sent, body.data, LIMITS), body.release.schema)
     except ALLOWED as error:
         if isinstance(error.__cause__, MemoryError):
             return f"allocates: {error}"
@@ -133,11 +133,11 @@ def try_one(body: Body) -> str | None:
     return f"took {seconds:.1f} s" if seconds > SECONDS else None
 
 
-def _check(decoded: Decoded) -> None:
+def _check(decoded: Decoded, schema: Schema) -> None:
     matrix = decoded.matrix
     assert matrix.dtype == np.dtype("<f4") and matrix.flags.c_contiguous
-    assert 1 <= len(matrix) <= MAX_ROWS and matrix.shape[1] == len(RELEASE.schema.names)
-    assert not RELEASE.schema.faults(matrix)
+    assert 1 <= len(matrix) <= MAX_ROWS and matrix.shape[1] == len(schema.names)
+    assert not schema.faults(matrix)
     json.dumps(decoded.reply)
 
 

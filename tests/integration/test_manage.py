@@ -151,6 +151,7 @@ def test_the_defaults_pass_the_checks_and_the_migrations_are_complete(tmp_path: 
         ({"LEASE_SECONDS": "-5"}, ["E002", "LEASE_SECONDS"]),
         ({"CLAIM_SECONDS": "0"}, ["CLAIM_SECONDS"]),
         ({"MAX_REQUEST_ROWS": "many"}, ["MAX_REQUEST_ROWS"]),
+        ({"MAX_REQUEST_COLUMNS": "0"}, ["E002", "MAX_REQUEST_COLUMNS"]),
         ({"LOGIN_FAILURES": "0"}, ["E004", "LOGIN_FAILURES"]),
         ({"LOGIN_LOCK_MINUTES": "0"}, ["E004", "LOGIN_LOCK_MINUTES"]),
         ({"LOGIN_LOCK_MINUTES": "525601"}, ["E004", "525,600 at most"]),

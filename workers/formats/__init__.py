@@ -14,6 +14,8 @@ Matrix = npt.NDArray[np.float32]
 MAX_VALUES = 2 * 1024 * 1024
 # Bytes to which the compressed or repeated parts inside one Arrow or Parquet body may unpack.
 MAX_UNPACKED = 32 * 1024 * 1024
+# Characters of a client's own word that an answer repeats; no column has a longer name.
+MAX_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,19 @@ class Fault:
 
     pointer: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many rows and columns one request may have."""
+
+    rows: int
+    columns: int
+
+    def check_columns(self, count: int) -> None:
+        """Raise TooLarge for too many columns; called before any of them is looked for in the signature."""
+        if count > self.columns:
+            raise TooLarge(f"{count:,} columns; one request may have {self.columns:,}")
 
 
 class Malformed(ValueError):
@@ -83,6 +98,11 @@ def escape(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
+def shown(text: str) -> str:
+    """Return a client's own word as an answer repeats it: cut, as up to twenty faults may each repeat megabytes."""
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
 def as_float64(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return numbers of any type as float64."""
     # NumPy warns of a signalling NaN; here and below it is a missing value like any other.
@@ -90,12 +110,12 @@ def as_float64(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return values.astype(np.float64)
 
 
-def check_size(schema: Schema, rows: int, max_rows: int, pointer: str) -> None:
+def check_size(schema: Schema, rows: int, limits: Limits, pointer: str) -> None:
     """Raise Invalid for no rows, TooLarge for too many, or for more values than a request may have."""
     if rows < 1:
         raise Invalid(Fault(pointer, "at least one row is required"))
-    if rows > max_rows:
-        raise TooLarge(f"{rows:,} rows; one request may have {max_rows:,}")
+    if rows > limits.rows:
+        raise TooLarge(f"{rows:,} rows; one request may have {limits.rows:,}")
     values = rows * len(schema.names)
     if values > MAX_VALUES:
         raise TooLarge(f"{values:,} values; one request may have {MAX_VALUES:,} (rows times columns)")

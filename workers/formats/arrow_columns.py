@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from workers.formats import Invalid, Malformed, Matrix, checked
+from workers.formats import Invalid, Limits, Malformed, Matrix, checked, shown
 from workers.formats.named_columns import column_fault, locate, positions
-from workers.schema import MAX_FAULTS, Schema
+from workers.schema import MAX_FAULTS, UNKNOWN, Schema
 
 
 @contextmanager
@@ -23,21 +24,21 @@ def reading(what: str) -> Iterator[None]:
         raise Malformed(f"the body is not {what} that can be read: {reason}") from error
 
 
-def find_columns(schema: Schema, sent: pa.Schema) -> list[int]:
+def find_columns(schema: Schema, sent: pa.Schema, limits: Limits) -> list[int]:
     """Return where each of the schema's columns stands. Raises Invalid for missing, unknown and repeated columns.
 
     And for types that the column doesn't take: a column of numbers takes integers, floats and booleans (0 and 1), one
     of categories texts, plain or as a dictionary.
     """
-    order = positions(schema, sent.names)
+    order = positions(schema, sent.names, limits)
     faults = []
     for column, position in enumerate(order):
         kind = sent.field(position).type
         is_text = column in schema.categories
         if not (pa.types.is_null(kind) or (_is_text(kind) if is_text else _is_number(kind))):
             name, expected = schema.names[column], "texts (utf8)" if is_text else "numbers"
-            shown = str(kind)[:100]
-            faults.append(column_fault(name, f"column '{name}': expected {expected}, got the type {shown}"))
+            reason = f"column '{name}': expected {expected}, got the type {shown(str(kind))}"
+            faults.append(column_fault(name, reason))
     if faults:
         raise Invalid(*faults[:MAX_FAULTS])
     return order
@@ -81,14 +82,16 @@ def _numbers(data: pa.ChunkedArray) -> npt.NDArray[np.float64]:
 
 
 def _codes(schema: Schema, column: int, data: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    parts = []
-    for chunk in data.chunks:
-        if pa.types.is_null(chunk.type):
-            parts.append(np.full(len(chunk), np.nan))
-            continue
-        encoded = chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode()
-        # One more at the end, for what has no index.
-        codes = np.append(schema.codes(column, encoded.dictionary.to_pylist()), np.nan)
-        indices = encoded.indices.cast(pa.int64()).fill_null(len(codes) - 1).to_numpy(zero_copy_only=False)
-        parts.append(codes[indices])
-    return np.concatenate(parts)
+    """Return the codes of texts, all by Arrow: a dictionary may hold millions, and there may be thousands of chunks."""
+    if pa.types.is_null(data.type):
+        return np.full(len(data), np.nan)
+    # The chunks' dictionaries become one.
+    array = pa.concat_arrays(data.chunks)
+    texts = array.dictionary if pa.types.is_dictionary(array.type) else array
+    known = pa.array(schema.categories[column], texts.type)
+    codes = pc.index_in(texts, value_set=known).cast(pa.float64()).fill_null(UNKNOWN)
+    codes = pc.if_else(texts.is_null(), np.nan, codes)
+    if texts is not array:
+        codes = codes.take(array.indices)
+    result: npt.NDArray[np.float64] = codes.to_numpy(zero_copy_only=False)
+    return result

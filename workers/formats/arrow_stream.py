@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from workers.formats import MAX_UNPACKED, Decoded, Malformed, TooLarge, check_size
+from workers.formats import MAX_UNPACKED, Decoded, Limits, Malformed, TooLarge, check_size
 from workers.formats.arrow_columns import find_columns, reading, to_matrix, to_table
 from workers.formats.arrow_messages import sizes
 from workers.model_store import Release
@@ -12,24 +12,28 @@ from workers.model_store import Release
 NAME = "arrow"
 
 
-def decode(release: Release, body: bytes, max_rows: int) -> Decoded:
+def decode(release: Release, body: bytes, limits: Limits) -> Decoded:
     """Decode a stream. Raises Malformed, Invalid, TooLarge."""
     schema = release.schema
     with reading("an Arrow stream"):
+        rows, unpacked = sizes(body)
         source = pa.BufferReader(body)
         options = pa.ipc.IpcReadOptions(use_threads=False, ensure_alignment=pa.ipc.Alignment.DataTypeSpecific)
         stream = pa.ipc.open_stream(source, options=options)
-        order = find_columns(schema, stream.schema)
+        order = find_columns(schema, stream.schema, limits)
         # Before the first batch is read, which is when compressed buffers unpack.
-        rows, unpacked = sizes(body)
-        check_size(schema, rows, max_rows, "")
+        check_size(schema, rows, limits, "")
         _check_unpacked(unpacked)
-        batches = list(stream)
+        batches, size = [], 0
+        for batch in stream:
+            # Columns and batches can share one large buffer or dictionary; each of them is looked at with it.
+            size += sum(column.get_total_buffer_size() for column in batch.columns)
+            _check_unpacked(size)
+            if batch.num_rows:
+                batches.append(batch)
         if source.tell() != len(body):
             raise Malformed("the body goes on after the end of the Arrow stream")
-        # Batches can share one large dictionary; each of them is looked at with it.
-        _check_unpacked(sum(batch.get_total_buffer_size() for batch in batches))
-        table = pa.Table.from_batches(batches)
+        table = pa.Table.from_batches(batches, stream.schema)
         table.validate(full=True)
         return Decoded(to_matrix(schema, table, order), NAME)
 
@@ -46,4 +50,4 @@ def encode(tensors: list[dict[str, Any]]) -> bytes:
 
 def _check_unpacked(size: int) -> None:
     if size > MAX_UNPACKED:
-        raise TooLarge(f"the Arrow stream unpacks to {size:,} bytes; one request may have {MAX_UNPACKED:,}")
+        raise TooLarge(f"the Arrow stream unpacks to more than {MAX_UNPACKED:,} bytes")

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from workers.formats import (
+    MAX_VALUES,
     Decoded,
     Fault,
     Invalid,
+    Limits,
     Malformed,
     Matrix,
     TooLarge,
@@ -40,7 +42,7 @@ def check_parameters(parameters: dict[str, str]) -> None:
         raise UnknownType("CSV without a header row isn't read here; send the columns' names in the first line")
 
 
-def decode(release: Release, body: bytes, max_rows: int) -> Decoded:
+def decode(release: Release, body: bytes, limits: Limits) -> Decoded:
     """Decode a table. Raises Malformed, Invalid, TooLarge."""
     # One line end or several at the end mean nothing; an empty line before is a row without values.
     content = io.TextIOWrapper(io.BytesIO(body.rstrip(b"\r\n")), encoding="utf-8-sig", newline="")
@@ -49,7 +51,7 @@ def decode(release: Release, body: bytes, max_rows: int) -> Decoded:
         header = next(reader, None)
         if header is None:
             raise Malformed("the body is empty; expected a header row with the columns' names")
-        return Decoded(_matrix(release.schema, header, reader, max_rows), NAME)
+        return Decoded(_matrix(release.schema, header, reader, limits), NAME)
     except csv.Error as error:
         raise Malformed(f"the body is not CSV: line {reader.line_num}: {error}") from error
     except UnicodeDecodeError as error:
@@ -75,14 +77,16 @@ def encode(tensors: list[dict[str, Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _matrix(schema: Schema, header: list[str], rows: Iterator[list[str]], max_rows: int) -> Matrix:
-    order = positions(schema, header)
+def _matrix(schema: Schema, header: list[str], rows: Iterator[list[str]], limits: Limits) -> Matrix:
+    order = positions(schema, header, limits)
     values = array("d")
     faults: list[Fault] = []
     count = 0
+    # One request may have fewer rows of many columns.
+    most = min(limits.rows, MAX_VALUES // len(order))
     for row, cells in enumerate(rows):
-        if row >= max_rows:
-            raise TooLarge(f"more than the {max_rows:,} rows that one request may have")
+        if row >= most:
+            raise TooLarge(f"more than the {most:,} rows of {len(order):,} columns that one request may have")
         count += 1
         if len(cells) != len(order):
             faults.append(Fault(f"/{row}", f"row {row}: expected {len(order)} values, got {len(cells)}"))
@@ -95,7 +99,7 @@ def _matrix(schema: Schema, header: list[str], rows: Iterator[list[str]], max_ro
             break
     if faults:
         raise Invalid(*faults[:MAX_FAULTS])
-    check_size(schema, count, max_rows, "")
+    check_size(schema, count, limits, "")
     return checked(schema, np.frombuffer(values).reshape(count, len(order)), locate(schema))
 
 
@@ -113,11 +117,14 @@ def _value(schema: Schema, column: int, cell: str) -> float:
 
 def _cell_faults(schema: Schema, row: int, cells: list[str]) -> list[Fault]:
     faults = []
+    where = locate(schema)
     for column, cell in enumerate(cells):
         try:
             _value(schema, column, cell)
         except ValueError:
             shown = cell if len(cell) <= 30 else cell[:30] + "…"
             detail = cell_detail(schema, row, column, f"expected a number, got '{shown}'")
-            faults.append(Fault(locate(schema)(row, column), detail))
+            faults.append(Fault(where(row, column), detail))
+            if len(faults) >= MAX_FAULTS:
+                break
     return faults

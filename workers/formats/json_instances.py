@@ -5,19 +5,20 @@ from typing import Any
 
 import orjson
 
-from workers.formats import Decoded, Fault, Invalid, Malformed, check_size, escape, to_matrix
+from workers.formats import Decoded, Fault, Invalid, Limits, Malformed, check_size, escape, shown, to_matrix
 from workers.model_store import Release
 from workers.schema import MAX_FAULTS, Schema
 
 NAME = "instances"
 
 
-def decode(release: Release, instances: Any, max_rows: int, key: str = NAME) -> Decoded:
+def decode(release: Release, instances: Any, limits: Limits, key: str = NAME) -> Decoded:
     """Decode rows or records that stand under `key`. Raises Invalid with pointer and row, Malformed, TooLarge."""
     if not isinstance(instances, list):
         raise Malformed(f"'{key}' is not a list")
     schema = release.schema
-    check_size(schema, len(instances), max_rows, f"/{key}")
+    check_size(schema, len(instances), limits, f"/{key}")
+    limits.check_columns(max((len(row) for row in instances if isinstance(row, list | dict)), default=0))
     if isinstance(instances[0], dict):
         rows = _records(schema, instances, key)
         names = [escape(name) for name in schema.names]
@@ -66,7 +67,9 @@ def _records(schema: Schema, instances: list[Any], key: str) -> list[list[Any]]:
                 if name not in record
             ]
             unknown = islice((name for name in record if name not in schema.index), MAX_FAULTS)
-            faults += [Fault(at + escape(name), f"row {i}: the model has no column '{name}'") for name in unknown]
+            faults += [
+                Fault(at + escape(name), f"row {i}: the model has no column '{name}'") for name in map(shown, unknown)
+            ]
         else:
             rows.append([record[name] for name in schema.names])
         if len(faults) >= MAX_FAULTS:

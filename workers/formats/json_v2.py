@@ -16,6 +16,7 @@ from workers.formats import (
     Decoded,
     Fault,
     Invalid,
+    Limits,
     Malformed,
     Matrix,
     Unavailable,
@@ -23,6 +24,7 @@ from workers.formats import (
     check_size,
     checked,
     numbers,
+    shown,
     v2_binary,
 )
 from workers.manifest import DATATYPES, Manifest
@@ -42,7 +44,7 @@ _TRITON_TYPES = {"FP32": "TYPE_FP32", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRI
 _ID = re.compile(r"[^\0\ud800-\udfff]{0,255}")
 
 
-def decode(release: Release, data: dict[str, Any], max_rows: int, raw: bytes | None = None) -> Decoded:
+def decode(release: Release, data: dict[str, Any], limits: Limits, raw: bytes | None = None) -> Decoded:
     """Decode a V2 request; `raw` is what follows the JSON, None where nothing may.
 
     Raises Malformed, Invalid with pointer and row, TooLarge, Unavailable.
@@ -52,13 +54,15 @@ def decode(release: Release, data: dict[str, Any], max_rows: int, raw: bytes | N
         raise Malformed("'inputs' is not a list of tensors")
     if not inputs:
         raise Invalid(Fault("/inputs", "at least one tensor is required"))
+    limits.check_columns(len(inputs))
     schema = release.schema
     # Of more tensors than columns the first ones have all the faults that are named.
     tensors = [_Tensor(i, t) for i, t in enumerate(inputs[: len(schema.names) + MAX_FAULTS])]
     _hand_out(tensors, raw)
     for tensor in tensors:
-        rows = tensor.shape[0] if tensor.shape else 0
-        check_size(schema, rows, max_rows, f"{tensor.pointer}/shape")
+        rows, *width = tensor.shape or [0]
+        limits.check_columns(sum(width))
+        check_size(schema, rows, limits, f"{tensor.pointer}/shape")
     if len(tensors) == 1 and (len(tensors[0].shape) == 2 or tensors[0].name not in schema.index):
         matrix = _whole_table(schema, tensors[0])
     else:
@@ -235,7 +239,7 @@ def _columns(schema: Schema, tensors: list[_Tensor]) -> Matrix:
     for tensor in tensors:
         column = schema.index.get(tensor.name)
         if column is None:
-            faults.append(Fault(f"{tensor.pointer}/name", f"the model has no column '{tensor.name}'"))
+            faults.append(Fault(f"{tensor.pointer}/name", f"the model has no column '{shown(tensor.name)}'"))
         elif column in by_column:
             faults.append(Fault(f"{tensor.pointer}/name", f"column '{tensor.name}' is sent twice"))
         elif tensor.shape not in ([rows], [rows, 1]):

@@ -8,12 +8,14 @@ from workers.formats import (
     Decoded,
     Fault,
     Invalid,
+    Limits,
     Malformed,
     UnknownType,
     csv_rows,
     json_body,
     json_instances,
     json_v2,
+    shown,
     v2_binary,
 )
 from workers.formats.answer import Answer
@@ -65,7 +67,7 @@ def reading(sent: Sent) -> Reading:
     if media_type in ("", JSON, BINARY):
         return Reading(JSON, _length(sent.header_length))
     if media_type not in TABLES:
-        raise UnknownType(f"'{media_type}' isn't read here; send one of {', '.join(ANSWERS)}")
+        raise UnknownType(f"'{shown(media_type)}' isn't read here; send one of {', '.join(ANSWERS)}")
     if sent.header_length is not None:
         raise Malformed(f"{v2_binary.HEADER} goes with V2 tensors only, not with {media_type}")
     if media_type == CSV:
@@ -73,12 +75,12 @@ def reading(sent: Sent) -> Reading:
     return Reading(media_type, None)
 
 
-def decode(release: Release, sent: Sent, body: bytes, max_rows: int) -> Decoded:
+def decode(release: Release, sent: Sent, body: bytes, limits: Limits) -> Decoded:
     """Decode a body as its headers say. Raises UnknownType, Malformed, Invalid, TooLarge, Unavailable."""
     media_type, header_length = reading(sent)
     if media_type == JSON:
-        return _decode_json(release, header_length, body, max_rows)
-    decoded: Decoded = import_module(TABLES[media_type].module).decode(release, body, max_rows)
+        return _decode_json(release, header_length, body, limits)
+    decoded: Decoded = import_module(TABLES[media_type].module).decode(release, body, limits)
     return decoded
 
 
@@ -124,11 +126,11 @@ def _length(text: str | None) -> int | None:
     return int(text)
 
 
-def _decode_json(release: Release, header_length: int | None, body: bytes, max_rows: int) -> Decoded:
+def _decode_json(release: Release, header_length: int | None, body: bytes, limits: Limits) -> Decoded:
     if header_length is None:
-        return json_body.decode(release, body, max_rows)
+        return json_body.decode(release, body, limits)
     text, raw = v2_binary.split(body, header_length)
     data = json_body.read_object(text)
     if "inputs" not in data:
         raise Invalid(Fault("", f"expected 'inputs' (V2 tensors), as {v2_binary.HEADER} is given"))
-    return json_v2.decode(release, data, max_rows, raw)
+    return json_v2.decode(release, data, limits, raw)

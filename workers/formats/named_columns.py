@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 
-from workers.formats import Fault, Invalid, Locate, escape
+from workers.formats import Fault, Invalid, Limits, Locate, escape, shown
 from workers.schema import MAX_FAULTS, Schema
 
 
-def positions(schema: Schema, names: Sequence[str]) -> list[int]:
+def positions(schema: Schema, names: Sequence[str], limits: Limits) -> list[int]:
     """Return where each of the schema's columns stands in `names`. Raises Invalid for missing, unknown, repeated ones.
 
-    The pointer to a column as a whole is /{column}.
+    The pointer to a column as a whole is /{column}. Raises TooLarge for too many of them.
     """
+    limits.check_columns(len(names))
     faults: list[Fault] = []
     found: dict[str, int] = {}
     for position, name in enumerate(names):
         if name not in schema.index:
-            faults.append(column_fault(name, f"the model has no column '{name}'"))
+            faults.append(column_fault(name, f"the model has no column '{shown(name)}'"))
         elif name in found:
             faults.append(column_fault(name, f"column '{name}' is sent twice"))
         found.setdefault(name, position)
@@ -30,7 +31,7 @@ def positions(schema: Schema, names: Sequence[str]) -> list[int]:
 
 def column_fault(name: str, reason: str) -> Fault:
     """Return what is wrong with a column as a whole."""
-    return Fault(f"/{escape(name)}", reason)
+    return Fault(f"/{escape(shown(name))}", reason)
 
 
 def locate(schema: Schema) -> Locate:

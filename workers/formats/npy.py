@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from workers.formats import Decoded, Fault, Invalid, Malformed, as_float64, check_size, checked
+from workers.formats import Decoded, Fault, Invalid, Limits, Malformed, as_float64, check_size, checked, shown
 from workers.formats.named_columns import column_fault, locate, positions
 from workers.model_store import Release
 from workers.schema import Schema
@@ -33,23 +33,27 @@ _FIELD = re.compile(r"""\s*\(('(?:[^'\\]|\\[\\'"nrtxuU])*'|"(?:[^"\\]|\\[\\'"nrt
 _TYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|[US][1-9][0-9]{0,6})")
 
 
-def decode(release: Release, body: bytes, max_rows: int) -> Decoded:
+def decode(release: Release, body: bytes, limits: Limits) -> Decoded:
     """Decode an array. Raises Malformed, Invalid, TooLarge."""
     descr, fortran, shape, at = _header(body)
     schema = release.schema
     fields = _fields(descr) if descr.startswith("[") else None
-    dtype = _dtype(descr.strip("'")) if fields is None else _structure(fields)
-    size = prod(shape) * dtype.itemsize
-    if dtype.itemsize < 1 or size != len(body) - at:
+    # Summed up here: NumPy's own sum of the fields is an int of 32 bits, which overflows.
+    dtypes = [_dtype(descr.strip("'"))] if fields is None else list(fields.values())
+    itemsize = sum(dtype.itemsize for dtype in dtypes)
+    size = prod(shape) * itemsize
+    if itemsize < 1 or size != len(body) - at:
         raise Malformed(f"{len(body) - at:,} bytes of data; shape and type in the npy header need {size:,}")
     width = len(schema.names)
     if fields is not None:
-        order = positions(schema, list(fields))
+        order = positions(schema, list(fields), limits)
         if len(shape) != 1:
             raise Invalid(Fault("", f"expected [rows], got {list(shape)}"))
     elif len(shape) != 2 or shape[1] != width:
+        limits.check_columns(shape[-1] if shape else 1)
         raise Invalid(Fault("", f"expected [rows, {width}], got {list(shape)}"))
-    check_size(schema, shape[0], max_rows, "")
+    check_size(schema, shape[0], limits, "")
+    dtype = dtypes[0] if fields is None else _structure(fields)
     data = np.frombuffer(body, dtype, offset=at).reshape(shape, order="F" if fortran else "C")
     if fields is not None:
         columns = [data[name] for name in fields]
@@ -118,7 +122,7 @@ def _fields(descr: str) -> dict[str, np.dtype[Any]]:
         except (SyntaxError, ValueError) as error:
             raise Malformed("the npy header has a field's name that can't be read") from error
         if name in fields:
-            raise Invalid(column_fault(name, f"column '{name}' is sent twice"))
+            raise Invalid(column_fault(name, f"column '{shown(name)}' is sent twice"))
         fields[name] = _dtype(field[2])
         at = field.end()
     return fields
@@ -134,8 +138,7 @@ def _structure(fields: dict[str, np.dtype[Any]]) -> np.dtype[Any]:
 def _dtype(text: str) -> np.dtype[Any]:
     if not _TYPE.fullmatch(text):
         raise Malformed(f"arrays of the type '{text[:30]}' aren't read; send numbers or texts, never objects")
-    # Booleans as the bytes that they are: one that is neither 0 nor 1 isn't taken for 1.
-    return np.dtype(text.replace("b", "u"))
+    return np.dtype(text)
 
 
 def _column(schema: Schema, column: int, data: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -144,12 +147,17 @@ def _column(schema: Schema, column: int, data: npt.NDArray[Any]) -> npt.NDArray[
     if (data.dtype.kind in "US") != (column in schema.categories):
         expected = "text" if column in schema.categories else "numbers"
         raise Invalid(column_fault(name, f"column '{name}': expected {expected}, got {data.dtype.str}"))
+    if data.dtype.kind == "b" and (data.view(np.uint8) > 1).any():
+        raise Malformed(f"column '{name}' has a boolean that is neither 0 nor 1")
     if data.dtype.kind not in "US":
         return as_float64(data)
-    try:
-        texts = data.astype(data.dtype.newbyteorder("=")).astype(np.str_)
-    except UnicodeDecodeError as error:
-        raise Malformed(f"column '{name}' has a text that isn't ASCII, in an array of bytes") from error
+    if data.dtype.kind == "S":
+        # Not astype(np.str_): it took 4 GB for two texts of 4 MB.
+        try:
+            return schema.codes(column, (text.decode("ascii") or None for text in data.tolist()))
+        except UnicodeDecodeError as error:
+            raise Malformed(f"column '{name}' has a text that isn't ASCII, in an array of bytes") from error
+    texts = np.ascontiguousarray(data.astype(data.dtype.newbyteorder("=")))
     # NumPy would make texts of such numbers, which Python can't have.
     if texts.view(np.uint32).max() > sys.maxunicode:
         raise Malformed(f"column '{name}' has a text that isn't Unicode")

@@ -5,9 +5,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.formats import Decoded, Malformed, check_size
+from workers.formats import Decoded, Limits, Malformed, check_size
 from workers.formats.arrow_columns import find_columns, reading, to_matrix, to_table
-from workers.formats.parquet_pages import check_pages
+from workers.formats.parquet_pages import Description
 from workers.model_store import Release
 
 NAME = "parquet"
@@ -15,18 +15,26 @@ NAME = "parquet"
 MAX_LISTED = 100_000
 
 
-def decode(release: Release, body: bytes, max_rows: int) -> Decoded:
+def decode(release: Release, body: bytes, limits: Limits) -> Decoded:
     """Decode a file. Raises Malformed, Invalid, TooLarge."""
     schema = release.schema
     with reading("a Parquet file"):
-        source = pa.BufferReader(body)
+        described = Description(body)
+        described.check_names(limits)
+        source = pa.BufferReader(described.without_arrow_schema())
         footer = pq.ParquetFile(source, thrift_container_size_limit=MAX_LISTED)
-        order = find_columns(schema, footer.schema_arrow)
-        check_size(schema, footer.metadata.num_rows, max_rows, "")
-        with_dictionary = check_pages(body)
+        order = find_columns(schema, footer.schema_arrow, limits)
+        check_size(schema, footer.metadata.num_rows, limits, "")
+        with_dictionary = described.check_pages()
         # Read as dictionaries: a long text that is repeated is then unpacked once.
         texts = [schema.names[column] for column in schema.categories if order[column] in with_dictionary]
-        file = pq.ParquetFile(source, metadata=footer.metadata, read_dictionary=texts, pre_buffer=False)
+        file = pq.ParquetFile(
+            source,
+            metadata=footer.metadata,
+            read_dictionary=texts,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
         table = file.read(use_threads=False)
         if table.num_rows != footer.metadata.num_rows:
             raise Malformed("the Parquet file doesn't have as many rows as its footer says")

@@ -13,13 +13,24 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _ST
 
 
 class Reader:
-    """Reads from `at` on, up to `end` and at most `most` values. Binary values are passed over: None."""
+    """Reads structs of one file, at most `most` values in all of them. Of a binary value only the place is read.
 
-    def __init__(self, data: bytes, at: int, end: int, most: int) -> None:
-        self._data, self.at, self._end, self._left = data, at, end, most
+    `at` is where the last struct ended.
+    """
 
-    def struct(self, depth: int = 0) -> dict[int, Any]:
-        """Read a struct. Raises TooLarge, Malformed (also for a field given twice: readers differ in which counts)."""
+    def __init__(self, data: bytes, most: int) -> None:
+        self._data, self._left = data, most
+        self.at = self._end = 0
+
+    def read(self, at: int, end: int) -> dict[int, Any]:
+        """Read the struct at `at`, which ends before `end`.
+
+        Raises TooLarge, Malformed (also for a field given twice: readers differ in which counts).
+        """
+        self.at, self._end = at, end
+        return self._struct(0)
+
+    def _struct(self, depth: int) -> dict[int, Any]:
         if depth > MAX_DEPTH:
             raise Malformed("the Parquet file describes itself in a way that is nested too deeply")
         fields: dict[int, Any] = {}
@@ -28,23 +39,28 @@ class Reader:
             number = number + (head >> 4) if head >> 4 else self._zigzag()
             if number in fields:
                 raise Malformed("the Parquet file describes something twice")
+            self._count()
             kind = head & 0x0F
             fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
         return fields
 
-    def _value(self, kind: int, depth: int) -> Any:
+    def _count(self) -> None:
         self._left -= 1
         if self._left < 0:
             raise TooLarge("the Parquet file describes itself at too great a length")
+
+    def _value(self, kind: int, depth: int) -> Any:
         if kind == _BINARY:
-            return self._skip(self._varint())
+            size = self._varint()
+            self._skip(size)
+            return range(self.at - size, self.at)
         if kind in (_I32, _I64, _I16):
             value = self._zigzag()
             if kind != _I64 and not -(2**31) <= value < 2**31:
                 raise Malformed("the Parquet file has a number beyond its type")
             return value
         if kind == _STRUCT:
-            return self.struct(depth + 1)
+            return self._struct(depth + 1)
         if kind in (_LIST, _SET):
             return self._list(depth + 1)
         if kind in (_BYTE, _TRUE, _FALSE):
@@ -60,7 +76,11 @@ class Reader:
         size = head >> 4
         if size == 15:
             size = self._varint()
-        return [self._value(head & 0x0F, depth) for _ in range(size)]
+        items = []
+        for _ in range(size):
+            self._count()
+            items.append(self._value(head & 0x0F, depth))
+        return items
 
     def _byte(self) -> int:
         at = self.at

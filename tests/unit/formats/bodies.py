@@ -11,10 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.builders import release
-from workers.formats import Decoded, Invalid, media
+from workers.formats import Decoded, Invalid, Limits, media
 from workers.formats.media import Sent
+from workers.model_store import Release
 
 MAX_ROWS = 100
+LIMITS = Limits(rows=MAX_ROWS, columns=1_000)
+# As the portal has them.
+WIDE = Limits(rows=10_000, columns=10_000)
 RELEASE = release(
     columns=[
         {"name": "a", "range": [-100, 100]},
@@ -28,15 +32,16 @@ BINARY, NPY = "application/octet-stream", "application/x-npy"
 
 
 class Body(NamedTuple):
-    """One request; `codings` only where Content-Encoding is what is tried."""
+    """One request to a model; `codings` only where Content-Encoding is what is tried."""
 
     sent: Sent
     data: bytes
     codings: tuple[str, ...] = ()
+    release: Release = RELEASE
 
 
 def decode(body: Body) -> Decoded:
-    return media.decode(RELEASE, body.sent, body.data, MAX_ROWS)
+    return media.decode(body.release, body.sent, body.data, LIMITS)
 
 
 def faults(body: Body) -> list[tuple[str, str]]:
@@ -61,6 +66,57 @@ def as_stream(data: pa.Table, chunk: int | None = None, **options: Any) -> bytes
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, data.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
         writer.write_table(data, chunk)
+    return sink.getvalue()
+
+
+def shared_schema(fields: int, length: int) -> bytes:
+    """The schema of an Arrow stream whose fields all are one table in its FlatBuffer, with a name of that length."""
+    first = pa.field("x" * length, pa.float64())
+    data = bytearray(pa.schema([first, *[pa.field("y", pa.float64())] * (fields - 1)]).serialize().to_pybytes())
+
+    def follow(at: int) -> int:
+        return at + int(struct.unpack_from("<I", data, at)[0])
+
+    def field(table: int, number: int) -> int:
+        vtable = table - struct.unpack_from("<i", data, table)[0]
+        return table + int(struct.unpack_from("<H", data, vtable + 4 + 2 * number)[0])
+
+    places = follow(field(follow(field(follow(8), 2)), 1))
+    table = follow(places + 4)
+    for at in range(places + 4, places + 4 + 4 * fields, 4):
+        struct.pack_into("<I", data, at, table - at)
+    return bytes(data)
+
+
+def growing_dictionary(batches: int) -> bytes:
+    """An Arrow stream whose dictionary gets one text more before each batch (a delta)."""
+    texts = pa.array(["red", "green", "blue", *map(str, range(batches))])
+    numbers = [pa.array([1.0])] * 3
+    schema = pa.schema([*((name, pa.float64()) for name in ("a", "b/~", "n")), ("c", pa.dictionary(pa.int32(), "str"))])
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+    with pa.ipc.new_stream(sink, schema, options=options) as writer:
+        for count in range(1, batches + 1):
+            codes = pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), texts.slice(0, count))
+            writer.write_batch(pa.record_batch([*numbers, codes], schema=schema))
+    return sink.getvalue()
+
+
+def empty_batches(count: int) -> bytes:
+    """An Arrow stream with so many batches without rows before those of the small table."""
+    data = table()
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, data.schema) as writer:
+        for batch in [data.to_batches()[0].slice(0, 0)] * count + data.to_batches():
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def grouped_file(columns: int, length: int) -> bytes:
+    """A Parquet file without rows, whose columns are all in one group with a name of that length."""
+    sink = io.BytesIO()
+    kind = pa.struct([(str(i), pa.int8()) for i in range(columns)])
+    pq.ParquetWriter(sink, pa.schema([("x" * length, kind)]), store_schema=False).close()
     return sink.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Arrow streams: types, batches and dictionaries that are read, and what malformed or exploding ones are answered."""
 
+import io
 import struct
 import time
 from collections.abc import Callable
@@ -10,7 +11,20 @@ import pyarrow as pa
 import pytest
 
 from tests.unit.builders import release
-from tests.unit.formats.bodies import ARROW, MAX_ROWS, Body, as_stream, decode, faults, table
+from tests.unit.formats.bodies import (
+    ARROW,
+    LIMITS,
+    MAX_ROWS,
+    WIDE,
+    Body,
+    as_stream,
+    decode,
+    empty_batches,
+    faults,
+    growing_dictionary,
+    shared_schema,
+    table,
+)
 from workers.formats import Malformed, TooLarge, media
 from workers.formats.media import Sent
 
@@ -106,9 +120,14 @@ def test_what_is_wrong_is_named(body: Body, expected: tuple[str, str]) -> None:
     assert found[1].startswith(expected[1])
 
 
-def test_a_million_columns_have_twenty_faults() -> None:
-    schema = pa.schema([(str(i), pa.int8()) for i in range(100_000)])
-    assert len(faults(Body(Sent(ARROW), schema.serialize().to_pybytes()))) == 20
+def test_a_thousand_columns_have_twenty_faults_and_more_are_too_large() -> None:
+    schema = pa.schema([(str(i), pa.int8()) for i in range(1001)])
+    assert len(faults(Body(Sent(ARROW), schema.remove(0).serialize().to_pybytes()))) == 20
+    with pytest.raises(TooLarge, match="1,001 columns; one request may have 1,000"):
+        decode(Body(Sent(ARROW), schema.serialize().to_pybytes()))
+    many = pa.schema([(str(i), pa.int8()) for i in range(100_000)])
+    with pytest.raises(TooLarge, match="names and metadata"):
+        decode(Body(Sent(ARROW), many.serialize().to_pybytes()))
 
 
 GOOD = as_stream(table(9), 3)
@@ -139,14 +158,14 @@ def test_more_rows_than_allowed_are_too_large_before_they_are_read() -> None:
     wide = release(columns=[{"name": f"c{i}", "missing": True} for i in range(1000)])
     nothing = as_stream(pa.table({f"c{i}": pa.nulls(10_000) for i in range(1000)}))
     with pytest.raises(TooLarge, match="10,000,000 values"):
-        media.decode(wide, Sent(ARROW), nothing, 10_000)
+        media.decode(wide, Sent(ARROW), nothing, WIDE)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_compressed_buffers_that_unpack_to_too_much_are_refused_before_they_are_unpacked(compression: str) -> None:
     data = as_stream(table().set_column(3, "c", [["x" * 40_000_000] * 3]), compression=compression)
     started = time.process_time()
-    with pytest.raises(TooLarge, match="unpacks to 120,"):
+    with pytest.raises(TooLarge, match="unpacks to more than"):
         decode(Body(Sent(ARROW), data))
     assert time.process_time() - started < 0.5
 
@@ -165,6 +184,73 @@ def test_a_compressed_buffer_that_lies_about_its_size_is_refused() -> None:
 def test_a_large_dictionary_that_many_batches_share_is_refused() -> None:
     values = pa.DictionaryArray.from_arrays(np.zeros(90, np.int32), pa.array(["x" * 1_000_000]))
     data = pa.table({"a": np.zeros(90), "b/~": np.zeros(90), "n": np.zeros(90), "c": values})
-    with pytest.raises(TooLarge, match="unpacks to 90,"):
+    with pytest.raises(TooLarge, match="unpacks to more than"):
         decode(arrow(data, 1))
     assert faults(arrow(data))[0][0] == "/0/c"
+
+
+def with_pairs(count: int, of_schema: bool) -> bytes:
+    """A stream whose schema, or first batch, has metadata of so many pairs."""
+    data, pairs = table(), {str(i): "y" for i in range(count)}
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, data.replace_schema_metadata(pairs if of_schema else None).schema) as writer:
+        writer.write_batch(data.to_batches()[0], custom_metadata=pairs)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("of_schema", [True, False])
+def test_metadata_means_nothing_and_may_not_be_endless(of_schema: bool) -> None:
+    assert len(decode(Body(Sent(ARROW), with_pairs(1000, of_schema))).matrix) == 3
+    with pytest.raises(TooLarge, match="names and metadata take more than"):
+        decode(Body(Sent(ARROW), with_pairs(70_000, of_schema)))
+
+
+def test_names_that_many_fields_share_are_refused_before_pyarrow_copies_them() -> None:
+    body = Body(Sent(ARROW), shared_schema(1000, 1_000_000))
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(TooLarge, match="names and metadata take more than"):
+        decode(body)
+    assert pa.default_memory_pool().max_memory() == before
+    assert len(faults(Body(Sent(ARROW), shared_schema(100, 10_000)))) == 20
+
+
+def test_a_dictionary_that_grows_is_refused() -> None:
+    with pytest.raises(Malformed, match="a dictionary that grows"):
+        decode(Body(Sent(ARROW), growing_dictionary(3)))
+    assert decode(Body(Sent(ARROW), growing_dictionary(1))).matrix[:, 3].tolist() == [0]
+
+
+def test_batches_without_rows_take_no_time() -> None:
+    started = time.process_time()
+    np.testing.assert_array_equal(decode(Body(Sent(ARROW), empty_batches(10_000))).matrix, MATRIX)
+    assert time.process_time() - started < 2
+
+
+def test_a_large_dictionary_is_looked_up_once_and_not_for_each_batch() -> None:
+    texts = pa.array(["red", *["x"] * 90_000])
+    values = pa.DictionaryArray.from_arrays(np.zeros(60, np.int32), texts)
+    body = arrow(pa.table({"a": np.zeros(60), "b/~": np.zeros(60), "n": np.zeros(60), "c": values}), 1)
+    started = time.process_time()
+    assert decode(body).matrix[:, 3].tolist() == [0] * 60
+    assert time.process_time() - started < 0.5
+
+
+def test_a_text_that_columns_share_counts_for_each() -> None:
+    columns = [{"name": f"c{i}", "type": "category", "categories": ["red"]} for i in range(20)]
+    size = 2_000_000
+    data = pa.table({column["name"]: ["x" * size if column is columns[0] else ""] for column in columns})
+    # Offset and size of the first column's three buffers; then the others say that theirs are there too.
+    shared = struct.pack("<6q", 0, 0, 0, 8, 8, size)
+    before, _, after = as_stream(data).partition(shared)
+    body = before + shared * 20 + after[19 * len(shared) :]
+    with pytest.raises(TooLarge, match="unpacks to more than"):
+        media.decode(release(columns=columns), Sent(ARROW), body, LIMITS)
+
+
+@pytest.mark.parametrize("encode", [lambda texts: texts, lambda texts: texts.dictionary_encode()])
+def test_texts_in_many_batches_are_the_same_as_in_one(encode: Any) -> None:
+    texts = [[None, "green", "red", "blue", "red"][i % 5] for i in range(90)]
+    data = pa.table({"a": np.zeros(90), "b/~": np.zeros(90), "n": np.zeros(90), "c": encode(pa.array(texts))})
+    expected = np.array([[np.nan, 1, 0, 2, 0][i % 5] for i in range(90)], np.float32)
+    for chunk in (None, 1, 7):
+        np.testing.assert_array_equal(decode(arrow(data, chunk)).matrix[:, 3], expected)

@@ -1,11 +1,13 @@
 """CSV: what is read, what is refused and with which pointer."""
 
+import time
+
 import numpy as np
 import pytest
 
 from tests.unit.builders import release
-from tests.unit.formats.bodies import MAX_ROWS, RELEASE, Body, decode, faults
-from workers.formats import Malformed, TooLarge, UnknownType, media
+from tests.unit.formats.bodies import LIMITS, MAX_ROWS, RELEASE, WIDE, Body, decode, faults
+from workers.formats import MAX_VALUES, Invalid, Malformed, TooLarge, UnknownType, media
 from workers.formats.media import Sent
 
 HEAD = "a,b/~,n,c\n"
@@ -37,9 +39,9 @@ def test_every_way_to_write_a_table_gives_the_same_matrix(body: Body) -> None:
 def test_names_and_texts_may_hold_commas_quotes_and_line_ends() -> None:
     model = release(columns=[{"name": 'x, "y"'}, {"name": "c", "type": "category", "categories": ['a,"b"', "é"]}])
     body = '"x, ""y""",c\n1,"a,""b"""\n"2",é\n'.encode()
-    assert media.decode(model, Sent("text/csv"), body, MAX_ROWS).matrix.tolist() == [[1, 0], [2, 1]]
+    assert media.decode(model, Sent("text/csv"), body, LIMITS).matrix.tolist() == [[1, 0], [2, 1]]
     with pytest.raises(Malformed, match="line 2"):
-        media.decode(model, Sent("text/csv"), b'"x, ""y""",c\n1,"a', MAX_ROWS)
+        media.decode(model, Sent("text/csv"), b'"x, ""y""",c\n1,"a', LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +113,37 @@ def test_too_many_rows_are_too_large() -> None:
         decode(csv(HEAD + "1,2,3,red\n" * (MAX_ROWS + 1)))
 
 
+def test_more_values_than_a_request_may_have_are_refused_while_they_are_read() -> None:
+    wide = release(columns=[{"name": f"c{i}"} for i in range(400)])
+    head, line = ",".join(wide.schema.names), ",".join("1" * 400)
+    body = "\n".join([head, *[line] * (MAX_VALUES // 400 + 1)]).encode()
+    with pytest.raises(TooLarge, match="more than the 5,242 rows of 400 columns"):
+        media.decode(wide, Sent("text/csv"), body, WIDE)
+
+
+def test_too_many_columns_are_too_large() -> None:
+    with pytest.raises(TooLarge, match="1,000,000 columns; one request may have 1,000"):
+        decode(csv(",".join(f"x{i}" for i in range(1_000_000))))
+
+
+def test_a_row_of_ten_thousand_faults_takes_no_time() -> None:
+    wide = release(columns=[{"name": f"c{i}"} for i in range(10_000)])
+    body = ",".join(wide.schema.names) + "\n" + ",".join("x" * 10_000)
+    started = time.process_time()
+    with pytest.raises(Invalid) as caught:
+        media.decode(wide, Sent("text/csv"), body.encode(), WIDE)
+    assert len(caught.value.faults) == 20
+    assert time.process_time() - started < 1
+
+
+def test_a_long_name_is_cut_where_it_is_repeated() -> None:
+    pointer, detail = faults(csv("é" * 50_000 + "," + HEAD))[0]
+    assert pointer == "/" + "é" * 200 + "…"
+    assert detail == "the model has no column '" + "é" * 200 + "…'"
+
+
 @pytest.mark.parametrize(
-    "text", [",".join(f"x{i}" for i in range(1_000_000)), HEAD + "," * 1_000_000, HEAD + "x,x,x,x\n" * 50]
+    "text", [",".join(f"x{i}" for i in range(1_000)), HEAD + "," * 1_000_000, HEAD + "x,x,x,x\n" * 50]
 )
 def test_at_most_twenty_faults_are_named(text: str) -> None:
     assert len(faults(csv(text))) <= 20

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.builders import OUTPUTS, release
+from tests.unit.formats.bodies import LIMITS, MAX_ROWS, WIDE
 from workers.formats import (
     Decoded,
     Fault,
@@ -25,7 +26,6 @@ from workers.manifest import Output
 from workers.outputs import encode_tensors, named_outputs
 from workers.schema import MAX_FAULTS
 
-MAX_ROWS = 100
 # The middle column may be missing, and its name needs escaping in a pointer.
 RELEASE = release(
     columns=[
@@ -40,7 +40,7 @@ MATRIX = np.array([[1.5, 2.5, 3], [-4, np.nan, 5]], dtype=np.float32)
 
 def decode(body: Any) -> Decoded:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return json_body.decode(RELEASE, raw, MAX_ROWS)
+    return json_body.decode(RELEASE, raw, LIMITS)
 
 
 def faults(body: Any) -> list[tuple[str, str]]:
@@ -351,12 +351,6 @@ def test_at_most_twenty_faults_are_named(body: dict[str, Any]) -> None:
     assert len(faults(body)) == MAX_FAULTS
 
 
-def test_of_a_repeated_key_the_last_one_counts() -> None:
-    assert decode(b'{"instances": [[9, 9, 9]], "instances": [{"a": 9, "b/~": 2, "n": 3, "a": 1}]}').matrix.tolist() == [
-        [1, 2, 3]
-    ]
-
-
 CATEGORIES = [{"name": "x"}, {"name": "c", "type": "category", "categories": list("abcdef"), "missing": True}]
 
 
@@ -372,7 +366,7 @@ def test_a_category_is_sent_as_text_and_becomes_its_position() -> None:
         {"inputs": tensors},
         {"inputs": [tensors[0] | {"shape": [3, 1], "data": [["f"], [None], ["a"]]}, tensors[1]]},
     ):
-        matrix = json_body.decode(model, json.dumps(body).encode(), MAX_ROWS).matrix
+        matrix = json_body.decode(model, json.dumps(body).encode(), LIMITS).matrix
         np.testing.assert_array_equal(matrix, np.array([[1, 5], [2, np.nan], [3, 0]], dtype=np.float32))
 
 
@@ -381,7 +375,7 @@ def test_anything_but_its_categories_is_refused_by_naming_the_first_ones(value: 
     model = release(columns=CATEGORIES)
     expected = "row 0, column 'c': expected one of 'a', 'b', 'c', 'd', 'e' … (6 in all)"
     with pytest.raises(Invalid) as caught:
-        json_body.decode(model, json.dumps({"instances": [[1, value]]}).encode(), MAX_ROWS)
+        json_body.decode(model, json.dumps({"instances": [[1, value]]}).encode(), LIMITS)
     assert caught.value.faults == (Fault("/instances/0/1", expected),)
 
 
@@ -395,7 +389,7 @@ def test_a_tensor_s_datatype_has_to_be_the_one_of_its_column() -> None:
         ([number | {"shape": [1, 2], "data": [1, 2]}], "/inputs/0/datatype", "column 'c' takes text"),
     ):
         with pytest.raises(Invalid) as caught:
-            json_body.decode(model, json.dumps({"inputs": inputs}).encode(), MAX_ROWS)
+            json_body.decode(model, json.dumps({"inputs": inputs}).encode(), LIMITS)
         assert caught.value.faults[0].pointer == pointer
         assert caught.value.faults[0].detail.startswith(reason)
 
@@ -403,7 +397,7 @@ def test_a_tensor_s_datatype_has_to_be_the_one_of_its_column() -> None:
 def test_a_table_of_nothing_but_categories_may_be_one_tensor() -> None:
     model = release(columns=[CATEGORIES[1], CATEGORIES[1] | {"name": "d"}])
     tensor = {"name": "any", "datatype": "BYTES", "shape": [2, 2], "data": [["a", "b"], [None, "f"]]}
-    matrix = json_body.decode(model, json.dumps({"inputs": [tensor]}).encode(), MAX_ROWS).matrix
+    matrix = json_body.decode(model, json.dumps({"inputs": [tensor]}).encode(), LIMITS).matrix
     np.testing.assert_array_equal(matrix, np.array([[0, 1], [np.nan, 5]], dtype=np.float32))
 
 
@@ -414,7 +408,61 @@ def test_more_values_than_a_request_may_have_are_refused_before_they_are_read() 
         {"inputs": [{"name": "x", "datatype": "FP32", "shape": [10_000, 300], "data": []}]},
     ):
         with pytest.raises(TooLarge, match="3,000,000 values"):
-            json_body.decode(wide, json.dumps(body).encode(), 10_000)
+            json_body.decode(wide, json.dumps(body).encode(), WIDE)
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        ('{"instances": [{"a": 1, "a": 2, "b/~": 1, "n": 1}]}', "a"),
+        ('{"instances": [{"a": 1, "b/~": 1, "\\u0061" : 2, "n": 1}]}', "a"),
+        ('{"instances": [[1, 2, 3]], "instances": [[4, 5, 6]]}', "instances"),
+        ('{"instances": [[1, 2, 3]], "x:": {"y": [{"z": 1, "z": 1}]}}', "z"),
+        ('{"x": ":", "instances": [[1, 2, 3]], "id": 1, "id": 2}', "id"),
+        (
+            '{"inputs": [{"name": "x", "shape": [1, 3], "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}',
+            "shape",
+        ),
+        (
+            '{"inputs": [], "parameters": {"binary_data_output": true, "binary_data_output": false}}',
+            "binary_data_output",
+        ),
+        ('{"instances": [{"a": NaN, "a": 2, "b/~": 1, "n": 1}]}', "a"),
+    ],
+)
+def test_a_key_that_is_twice_in_one_object_is_refused(body: str, key: str) -> None:
+    assert faults(body.encode()) == [("", f"the key '{key}' is twice in one object")]
+
+
+def test_colons_in_texts_and_keys_are_no_repeated_keys() -> None:
+    model = release(columns=[{"name": "a:b"}, {"name": "c", "type": "category", "categories": ["x:y", '":']}])
+    body = json.dumps({"instances": [{"a:b": 10**400, "c": "x:y"}, {"a:b": 2, "c": '":'}]}).replace("0" * 400, "")
+    assert json_body.decode(model, body.encode(), LIMITS).matrix.tolist() == [[1, 0], [2, 1]]
+    deep = '{"x:": ' + "[" * 900 + "{}" + "]" * 900 + ', "instances": [[1, 2, 3]]}'
+    assert len(decode(deep.encode()).matrix) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [[1, 2, 3], [0] * 1001]},
+        {"instances": [{str(i): 0 for i in range(1001)}]},
+        {"inputs": [{"name": str(i), "shape": [1], "datatype": "FP32", "data": [0]} for i in range(1001)]},
+        {"inputs": [{"name": "x", "shape": [1, 1001], "datatype": "FP32", "data": [0] * 1001}]},
+    ],
+    ids=["rows", "records", "tensors", "table"],
+)
+def test_too_many_columns_are_too_large(body: Any) -> None:
+    with pytest.raises(TooLarge, match="1,001 columns; one request may have 1,000"):
+        decode(body)
+
+
+def test_long_names_are_cut_where_they_are_repeated() -> None:
+    long = "/" * 5000
+    tensor = {"name": long, "shape": [1], "datatype": "FP32", "data": [1]}
+    for body in ({"instances": [{long: 1}]}, {"inputs": [tensor] * 2}):
+        for pointer, detail in faults(body):
+            assert len(pointer) < 450 and len(detail) < 250
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

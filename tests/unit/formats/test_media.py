@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.builders import OUTPUTS, release
-from tests.unit.formats.bodies import ARROW, BINARY, MAX_ROWS, NPY, PARQUET, as_npy, as_parquet, as_stream
+from tests.unit.formats.bodies import ARROW, BINARY, LIMITS, NPY, PARQUET, as_npy, as_parquet, as_stream
 from workers.formats import Decoded, UnknownType, media
 from workers.formats.answer import Answer
 from workers.formats.media import Sent
@@ -120,7 +120,7 @@ def test_every_format_reads_the_same_float32_values_bit_by_bit(rows: list[tuple[
         (Sent(NPY), as_npy(expected)),
     ]
     for sent, body in bodies:
-        matrix = media.decode(MODEL, sent, body, MAX_ROWS).matrix
+        matrix = media.decode(MODEL, sent, body, LIMITS).matrix
         missing = np.isnan(expected)
         np.testing.assert_array_equal(np.isnan(matrix), missing)
         np.testing.assert_array_equal(matrix[~missing].view(np.int32), expected[~missing].view(np.int32))
@@ -191,14 +191,14 @@ def test_a_request_is_answered_in_its_own_type() -> None:
 )
 def test_an_unknown_type_is_refused_with_the_known_ones(content_type: str) -> None:
     with pytest.raises(UnknownType, match=r"isn't read here; send one of application/json, .*application/x-npy"):
-        media.decode(MODEL, Sent(content_type), b"", MAX_ROWS)
+        media.decode(MODEL, Sent(content_type), b"", LIMITS)
 
 
 @pytest.mark.parametrize(
     "content_type", ["", "application/json", "Application/JSON; charset=utf-8", "application/octet-stream"]
 )
 def test_json_is_read_under_each_of_its_types(content_type: str) -> None:
-    assert media.decode(MODEL, Sent(content_type), b'{"instances": [[1, 2]]}', MAX_ROWS).matrix.tolist() == [[1, 2]]
+    assert media.decode(MODEL, Sent(content_type), b'{"instances": [[1, 2]]}', LIMITS).matrix.tolist() == [[1, 2]]
 
 
 def test_pyarrow_is_imported_only_for_its_formats() -> None:

@@ -3,13 +3,14 @@
 import io
 import struct
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.unit.builders import release
-from tests.unit.formats.bodies import MAX_ROWS, NPY, RELEASE, Body, as_npy, decode, faults, structured
+from tests.unit.formats.bodies import LIMITS, MAX_ROWS, NPY, RELEASE, Body, as_npy, decode, faults, structured
 from workers.formats import Decoded, Invalid, Malformed, TooLarge, media
 from workers.formats.media import Sent
 
@@ -25,7 +26,7 @@ def header(text: str, data: bytes = b"") -> Body:
 
 
 def numbers(array: Any) -> Decoded:
-    return media.decode(NUMBERS, Sent(NPY), as_npy(np.asarray(array)), MAX_ROWS)
+    return media.decode(NUMBERS, Sent(NPY), as_npy(np.asarray(array)), LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -51,13 +52,13 @@ def test_fields_of_a_structured_array_are_found_by_name(order: str, version: tup
 def test_names_that_numpy_escapes_are_found() -> None:
     model = release(columns=[{"name": "it's \\ é"}, {"name": '"'}])
     array = np.ones(2, dtype=[("it's \\ é", "f4"), ('"', "f4")])
-    assert media.decode(model, Sent(NPY), as_npy(array), MAX_ROWS).matrix.tolist() == [[1, 1]] * 2
+    assert media.decode(model, Sent(NPY), as_npy(array), LIMITS).matrix.tolist() == [[1, 1]] * 2
 
 
 def test_texts_as_bytes_are_read_too() -> None:
     model = release(columns=[{"name": "c", "type": "category", "categories": ["red"], "missing": True}])
     for array in (np.array([["red"], [""]], "S3"), np.array([["red"], [""]], "U8")):
-        decoded = media.decode(model, Sent(NPY), as_npy(array), MAX_ROWS)
+        decoded = media.decode(model, Sent(NPY), as_npy(array), LIMITS)
         np.testing.assert_array_equal(decoded.matrix, np.array([[0], [np.nan]], np.float32))
 
 
@@ -166,13 +167,50 @@ def test_a_text_that_is_not_unicode_is_malformed() -> None:
         decode(Body(Sent(NPY), raw))
     model = release(columns=[{"name": "c", "type": "category", "categories": ["red"]}])
     with pytest.raises(Malformed, match="isn't ASCII"):
-        media.decode(model, Sent(NPY), as_npy(np.array([["é".encode()]])), MAX_ROWS)
+        media.decode(model, Sent(NPY), as_npy(np.array([["é".encode()]])), LIMITS)
 
 
 def test_a_field_that_is_given_twice_is_pointed_at() -> None:
     text = PLAIN.replace("'<f4'", "[('a', '<f4'), ('a', '<f4')]")
     assert faults(header(text, bytes(96))) == [("/a", "column 'a' is sent twice")]
     assert faults(header(PLAIN.replace("'<f4'", "[('', '<f4')]"), bytes(48)))[0][0] == "/"
+
+
+def test_a_boolean_that_is_neither_0_nor_1_is_malformed() -> None:
+    text = PLAIN.replace("'<f4'", "'|b1'").replace("(3, 4)", "(1, 3)")
+    assert media.decode(NUMBERS, Sent(NPY), header(text, b"\1\0\1").data, LIMITS).matrix.tolist() == [[1, 0, 1]]
+    with pytest.raises(Malformed, match="column 'y' has a boolean that is neither 0 nor 1"):
+        media.decode(NUMBERS, Sent(NPY), header(text, b"\1\2\1").data, LIMITS)
+    fields = PLAIN.replace("'<f4'", "[('x', '|b1'), ('y', '|b1'), ('n', '|i1')]").replace("(3, 4)", "(1,)")
+    with pytest.raises(Malformed, match="column 'x' has a boolean"):
+        media.decode(NUMBERS, Sent(NPY), header(fields, b"\xff\1\1").data, LIMITS)
+
+
+def test_fields_whose_sizes_overflow_in_numpy_are_malformed() -> None:
+    # 2**32 + 8 bytes a row, of which NumPy's 32 bits leave 8: it read far outside of the body.
+    names = [f"c{i}" for i in range(108)]
+    kinds = ["<f8", *["<U9999999"] * 107]
+    left = 2**32 - 4 * 9999999 * 107
+    fields = ", ".join(f"('{name}', '{kind}')" for name, kind in zip(names, kinds, strict=True))
+    text = PLAIN.replace("'<f4'", f"[{fields}, ('last', '<U{left // 4}')]").replace("(3, 4)", "(1,)")
+    model = release(columns=[{"name": "c0"}, *({"name": name} for name in [*names[1:], "last"])])
+    with pytest.raises(Malformed, match="8 bytes of data; shape and type in the npy header need 4,294,967,304"):
+        media.decode(model, Sent(NPY), header(text, bytes(8)).data, LIMITS)
+
+
+def test_a_long_text_as_bytes_takes_no_more_memory_than_it_has() -> None:
+    model = release(columns=[{"name": "c", "type": "category", "categories": ["red"]}])
+    tracemalloc.start()
+    with pytest.raises(Invalid):
+        media.decode(model, Sent(NPY), as_npy(np.array([[b"x" * 1_000_000], [b"red"]])), LIMITS)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_too_many_columns_are_too_large() -> None:
+    for array in (np.zeros((1, 1001), "u1"), np.zeros(1, [(f"c{i}", "u1") for i in range(1001)])):
+        with pytest.raises(TooLarge, match="1,001 columns; one request may have 1,000"):
+            numbers(array)
 
 
 def test_too_many_rows_are_too_large() -> None:

@@ -1,18 +1,33 @@
 """Parquet: encodings and types that are read, and files that lie or explode."""
 
+import base64
+import io
 import struct
 import time
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.builders import release
-from tests.unit.formats.bodies import MAX_ROWS, PARQUET, Body, as_parquet, decode, faults, table
+from tests.unit.formats.bodies import (
+    LIMITS,
+    MAX_ROWS,
+    PARQUET,
+    WIDE,
+    Body,
+    as_parquet,
+    decode,
+    faults,
+    grouped_file,
+    shared_schema,
+    table,
+)
 from workers.formats import MAX_UNPACKED, Malformed, TooLarge, media
 from workers.formats.media import Sent
-from workers.formats.parquet_pages import MAX_PARTS, check_pages
+from workers.formats.parquet_pages import MAX_DESCRIBED, MAX_PARTS, Description
 
 MATRIX = np.array([[0, -2.5, 0, 0], [1.5, np.nan, 1, 1], [3, -2.5, 2, np.nan]], dtype=np.float32)
 DELTA = {"a": "BYTE_STREAM_SPLIT", "n": "DELTA_BINARY_PACKED", "c": "DELTA_LENGTH_BYTE_ARRAY"}
@@ -52,7 +67,7 @@ def test_a_category_may_be_a_dictionary_and_its_column_have_any_name() -> None:
     assert decode(column("c", pa.array(["red", "green", "red"]).dictionary_encode())).matrix[:, 3].tolist() == [0, 1, 0]
     model = release(columns=[{"name": "x.y", "type": "category", "categories": ["é"]}, {"name": "x"}])
     data = as_parquet(pa.table({"x": [1, 2], "x.y": ["é", "é"]}))
-    assert media.decode(model, Sent(PARQUET), data, MAX_ROWS).matrix.tolist() == [[0, 1], [0, 2]]
+    assert media.decode(model, Sent(PARQUET), data, LIMITS).matrix.tolist() == [[0, 1], [0, 2]]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +122,7 @@ def test_more_rows_than_allowed_are_too_large_before_they_are_read() -> None:
     wide = release(columns=[{"name": f"c{i}", "missing": True} for i in range(300)])
     zeros = as_parquet(pa.table({f"c{i}": np.zeros(10_000, np.int8) for i in range(300)}))
     with pytest.raises(TooLarge, match="3,000,000 values"):
-        media.decode(wide, Sent(PARQUET), zeros, 10_000)
+        media.decode(wide, Sent(PARQUET), zeros, WIDE)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "brotli", "snappy"])
@@ -153,10 +168,13 @@ def varint(value: int) -> bytes:
     return bytes(data) + bytes([value])
 
 
-def page(kind: int = 0, values: int = 9, unpacked: int = 8, packed: int = 8, encoding: int = 0) -> bytes:
+def page(
+    kind: int = 0, values: int = 9, unpacked: int = 8, packed: int = 8, encoding: int = 0, more: bytes = b""
+) -> bytes:
+    """A page of that many bytes; `more` are further fields of its header."""
     described = {0: 5, 2: 7, 3: 8}.get(kind, 6)
     header = compact({1: kind, 2: unpacked, 3: packed, described: {1: values, 4 if kind == 3 else 2: encoding}})
-    return header + bytes(max(0, packed))
+    return header[:-1] + more + header[-1:] + bytes(max(0, packed))
 
 
 def file(
@@ -169,9 +187,9 @@ def file(
 
 
 def test_pages_that_agree_with_the_footer_are_right() -> None:
-    assert check_pages(file(page())) == set()
-    assert check_pages(file(page(2, values=1), page(3))) == {0}
-    assert check_pages(file(page(values=4), page(1), page(values=5))) == set()
+    assert Description(file(page())).check_pages() == set()
+    assert Description(file(page(2, values=1), page(3))).check_pages() == {0}
+    assert Description(file(page(values=4), page(1), page(values=5))).check_pages() == set()
 
 
 @pytest.mark.parametrize(
@@ -203,7 +221,8 @@ def test_pages_that_agree_with_the_footer_are_right() -> None:
         (file(b"\x19" * 100), Malformed, "nested too deeply"),
         (file(b"\x15" + b"\xff" * 100), Malformed, "too long"),
         (file(b"\x18\xff\xff\xff\xff\x0f"), Malformed, "ends too early"),
-        (file(b"\x19\xf5\xff\xff\xff\x0f" + b"\0" * 500), TooLarge, "too great a length"),
+        (file(b"\x19\xf5\xff\xff\xff\x0f" + b"\0" * MAX_DESCRIBED), TooLarge, "too great a length"),
+        (file(*[page(1, unpacked=0, packed=0, more=b"\x11" * 150)] * 10_000, page()), TooLarge, "too great a length"),
         (b"", Malformed, "no footer"),
         (b"PAR1" + b"\xff\0\0\0PAR1", Malformed, "longer than the file"),
         (b"PAR1" + b"\0" + b"\1\0\0\0PAR1", Malformed, "lacks something"),
@@ -213,4 +232,34 @@ def test_pages_that_contradict_the_footer_or_hold_too_much_are_refused(
     data: bytes, error: type[Exception], reason: str
 ) -> None:
     with pytest.raises(error, match=reason):
-        check_pages(data)
+        Description(data).check_pages()
+
+
+def test_names_of_groups_that_many_columns_repeat_are_refused() -> None:
+    for columns, length in ((100, 1_000_000), (900, 40_000)):
+        with pytest.raises(TooLarge, match="names in the Parquet file's schema"):
+            decode(Body(Sent(PARQUET), grouped_file(columns, length)))
+    assert faults(Body(Sent(PARQUET), grouped_file(10, 1000)))[0][0].startswith("/xxx")
+    with pytest.raises(TooLarge, match="1,001 columns"):
+        decode(Body(Sent(PARQUET), grouped_file(1000, 1)))
+
+
+def test_an_arrow_schema_in_the_footer_is_never_read() -> None:
+    data, sink = table(), io.BytesIO()
+    with pq.ParquetWriter(sink, data.schema, store_schema=False) as writer:
+        writer.write_table(data)
+        writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(shared_schema(1000, 1_000_000)).decode()})
+    started = time.process_time()
+    np.testing.assert_array_equal(decode(Body(Sent(PARQUET), sink.getvalue())).matrix, MATRIX)
+    assert time.process_time() - started < 0.5
+    model = release(columns=[{"name": "ARROW:schema"}])
+    body = as_parquet(pa.table({"ARROW:schema": [1.5]}))
+    assert media.decode(model, Sent(PARQUET), body, LIMITS).matrix.tolist() == [[1.5]]
+
+
+def test_a_page_that_contradicts_its_checksum_is_malformed() -> None:
+    data = table().set_column(0, "a", [[1.5, 2.5, 3.5]])
+    good = as_parquet(data, compression="none", use_dictionary=False, write_statistics=False, write_page_checksum=True)
+    assert decode(Body(Sent(PARQUET), good)).matrix[:, 0].tolist() == [1.5, 2.5, 3.5]
+    with pytest.raises(Malformed, match="CRC"):
+        decode(Body(Sent(PARQUET), good.replace(struct.pack("<d", 2.5), struct.pack("<d", 3.5), 1)))

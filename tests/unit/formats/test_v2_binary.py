@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.unit.builders import release
-from tests.unit.formats.bodies import MAX_ROWS, Body, as_binary, decode, faults, texts
+from tests.unit.formats.bodies import LIMITS, Body, as_binary, decode, faults, texts
 from workers.formats import Decoded, Malformed, media, v2_binary
 from workers.formats.media import Sent
 
@@ -41,13 +41,13 @@ def test_every_number_type_is_read_little_endian(datatype: str) -> None:
     model = release(columns=[{"name": "x"}])
     raw = np.array([1, 0], v2_binary.DTYPES[datatype]).tobytes()
     body = as_binary([("x", datatype, [2], raw)])
-    assert media.decode(model, body.sent, body.data, MAX_ROWS).matrix.tolist() == [[1], [0]]
+    assert media.decode(model, body.sent, body.data, LIMITS).matrix.tolist() == [[1], [0]]
 
 
 def test_a_whole_table_may_be_one_tensor() -> None:
     model = release(columns=[{"name": "x"}, {"name": "y"}])
     body = as_binary([("any", "FP32", [2, 2], np.arange(4, dtype="<f4").tobytes())])
-    assert media.decode(model, body.sent, body.data, MAX_ROWS).matrix.tolist() == [[0, 1], [2, 3]]
+    assert media.decode(model, body.sent, body.data, LIMITS).matrix.tolist() == [[0, 1], [2, 3]]
 
 
 def with_n(datatype: str, raw: bytes) -> list[Any]:
