@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from inference_portal.host_port import host_and_port
 from inference_portal.store import model_store
 
 HUNDRED_YEARS_IN_DAYS = 36_500
@@ -75,3 +76,15 @@ def check_login(**kwargs: Any) -> list[CheckMessage]:
         except ValueError as error:
             wrong[f"TRUSTED_PROXIES: {error}."] = "Give addresses or networks, as in 10.0.0.7,172.18.0.0/16."
     return [Error(what, hint=hint, id="inference.E004") for what, hint in wrong.items()]
+
+
+@register()
+def check_metrics_address(**kwargs: Any) -> list[CheckMessage]:
+    """E005: the address of the open metrics, if there is one, can be read."""
+    try:
+        if settings.METRICS_ADDRESS:
+            host_and_port(settings.METRICS_ADDRESS)
+    except ValueError as error:
+        hint = "Give a host and a port, as in 127.0.0.1:9100 or [::1]:9100, or nothing."
+        return [Error(f"METRICS_ADDRESS: {error}.", hint=hint, id="inference.E005")]
+    return []

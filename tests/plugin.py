@@ -14,7 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 if os.environ.get("TEST_DATABASE") == "postgresql":
     _server = services.postgres_server()
-    # Django makes `test_inference` on it and drops it.
-    os.environ["DATABASE_URL"] = f"{_server.__enter__()}/inference"
+    # Django makes `test_inference_…` on it and drops it; a run beside this one has its own.
+    os.environ["DATABASE_URL"] = f"{_server.__enter__()}/inference_{os.getpid()}"
     atexit.register(_server.__exit__, None, None, None)
     os.environ["DJANGO_SECRET_KEY"] = "only-for-this-test-run-" + "x" * 40

@@ -37,7 +37,7 @@ def _median(model: str) -> float:
         known = _medians.get(model)
     if known is not None:
         return known
-    ended = Job.objects.filter(finished_at__isnull=False, purged_at=None, finished_at__gte=timezone.now() - LATELY)
+    ended = Job.objects.ended_since(timezone.now() - LATELY)
     times = ended.order_by("-finished_at").values_list("model", "queued_at", "finished_at")[:SAMPLE]
     seconds = [(finished - queued).total_seconds() for of, queued, finished in times if of == model and finished]
     median = statistics.median(seconds) if seconds else 0.0
