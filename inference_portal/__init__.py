@@ -1,1 +1,3 @@
 """The portal: takes requests, keeps the record, gives answers."""
+
+VERSION = "0.1.0"

@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from inference_portal.host_port import host_and_port
 from inference_portal.store import model_store
 from workers import topology
 
@@ -88,3 +89,15 @@ def check_pools(**kwargs: Any) -> list[CheckMessage]:
         for name in settings.SCALE_FROM_ZERO
         if name not in topology.POOLS
     ]
+
+
+@register()
+def check_metrics_address(**kwargs: Any) -> list[CheckMessage]:
+    """E006: the address of the open metrics, if there is one, can be read."""
+    try:
+        if settings.METRICS_ADDRESS:
+            host_and_port(settings.METRICS_ADDRESS)
+    except ValueError as error:
+        hint = "Give a host and a port, as in 127.0.0.1:9100 or [::1]:9100, or nothing."
+        return [Error(f"METRICS_ADDRESS: {error}.", hint=hint, id="inference.E006")]
+    return []

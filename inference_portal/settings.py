@@ -6,6 +6,7 @@ from typing import Any
 
 import environ
 
+from inference_portal import VERSION
 from workers.config import broker_is_embedded, model_store_dir, run_dir, secret
 
 env = environ.Env()
@@ -71,6 +72,8 @@ MAX_WAIT_SECONDS = env.float("MAX_WAIT_SECONDS", 300.0)
 # threads than both together, for those that don't wait.
 MAX_WAITERS = env.int("MAX_WAITERS", 512)
 MAX_EVENT_STREAMS = env.int("MAX_EVENT_STREAMS", 64)
+# Where /metrics is open without a key, as host:port; nowhere unless given.
+METRICS_ADDRESS = env.str("METRICS_ADDRESS", "")
 # Pools that have no worker until there is work, so that their models are ready all the same.
 SCALE_FROM_ZERO = env.list("SCALE_FROM_ZERO", default=[])
 # What one request may hold.
@@ -199,7 +202,7 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Inference portal",
     "DESCRIPTION": "Asynchronous inference: submit, wait or poll, fetch. Errors are RFC 9457 problems.",
-    "VERSION": "0.1.0",
+    "VERSION": VERSION,
     "OAS_VERSION": "3.1.1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",

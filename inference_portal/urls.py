@@ -13,10 +13,13 @@ from inference_portal.api import (
     infer,
     job_actions,
     jobs,
+    metrics,
     parked_messages,
+    queues,
     receipt,
     results,
     v2,
+    workers,
 )
 
 
@@ -110,6 +113,10 @@ urlpatterns = [
     path("api/dead-letters/<job_id:job_id>/discard/", dead_letters.DiscardView.as_view()),
     path("api/dead-letters/messages/", parked_messages.MessageListView.as_view()),
     path("api/dead-letters/messages/<int:message_id>/discard/", parked_messages.MessageDiscardView.as_view()),
+    # What operators watch
+    path("api/queues/", queues.QueueListView.as_view()),
+    path("api/workers/", workers.WorkerListView.as_view()),
+    path("metrics", metrics.MetricsView.as_view()),
     # Documentation
     path("api/schema/", docs.SchemaView.as_view(), name="schema"),
     path("api/docs/", docs.DocsView.as_view(url_name="schema"), name="docs"),

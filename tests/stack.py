@@ -33,7 +33,13 @@ class Stack:
         self.folder = folder
         self.doubled = doubled
         self.port = free_port()
-        self._variables = {"PORT": str(self.port), "RUN_DIR": str(folder), "FLOWER_PORT": str(free_port()), **variables}
+        self._variables = {
+            "PORT": str(self.port),
+            "RUN_DIR": str(folder),
+            "FLOWER_PORT": str(free_port()),
+            "METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
+            **variables,
+        }
         if database_url:
             self._variables |= {
                 "DATABASE_URL": database_url,
@@ -48,6 +54,11 @@ class Stack:
     def flower_url(self) -> str:
         """Where Flower listens (full stack only)."""
         return f"http://127.0.0.1:{self._variables['FLOWER_PORT']}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Where the portal shows its metrics without a key."""
+        return f"http://{self._variables['METRICS_ADDRESS']}/metrics"
 
     @property
     def environment(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from inference_portal import VERSION
 from inference_portal.accounts.models import Role
 from inference_portal.api import schemas
 from inference_portal.api.body import read_object
@@ -32,7 +33,7 @@ class ServerView(APIView):
     @extend_schema(**schemas.SERVER)
     def get(self, request: Request) -> HttpResponse:
         """Return the server's metadata."""
-        return JsonResponse({"name": "inference-portal", "version": "0.1.0", "extensions": EXTENSIONS})
+        return JsonResponse({"name": "inference-portal", "version": VERSION, "extensions": EXTENSIONS})
 
 
 class LiveView(APIView):

@@ -5,7 +5,7 @@ from django.utils import timezone
 from inference_portal.console.access import RoleAdmin
 from inference_portal.console.column import column, lines, one_line
 from inference_portal.console.times import duration_text, moment_text
-from inference_portal.jobs.models import WORKER_SILENCE, Worker
+from inference_portal.jobs.models import Worker
 
 # More are counted, not named.
 NAMED_MODELS = 5
@@ -28,7 +28,7 @@ class WorkerAdmin(RoleAdmin):
     @column("State", label={"alive": "success", "silent": "danger"})
     def alive(self, worker: Worker) -> str:
         """Tell whether it was heard lately."""
-        return "alive" if timezone.now() - worker.seen_at <= WORKER_SILENCE else "silent"
+        return "alive" if worker.is_alive else "silent"
 
     @column("Pools")
     def pool_names(self, worker: Worker) -> str:

@@ -144,8 +144,7 @@ class OpenJobs:
         """Return how many jobs have ended lately; measured again after a second."""
         with _alone(self._measuring):
             if time.monotonic() - self._rate_at > SAMPLE_SECONDS:
-                lately = timezone.now() - timedelta(seconds=RATE_SECONDS)
-                ended = Job.objects.filter(finished_at__isnull=False, purged_at=None, finished_at__gte=lately)
+                ended = Job.objects.ended_since(timezone.now() - timedelta(seconds=RATE_SECONDS))
                 if self._team_id is not None:
                     # The sum keeps SQLite from reading all jobs of the team instead of what ended lately.
                     ended = ended.alias(whose=F("team_id") + 0).filter(whose=self._team_id)

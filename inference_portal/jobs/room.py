@@ -58,8 +58,5 @@ class Room:
 
     def _count_processes(self) -> None:
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._processes = Counter()
-            for lanes, processes in Worker.objects.alive().values_list("pools", "processes"):
-                for name in lanes:
-                    self._processes[name] += processes
+            self._processes = Worker.objects.processes()
             self._looked = time.monotonic()

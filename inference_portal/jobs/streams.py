@@ -57,16 +57,23 @@ class Streams:
     """Knows who follows which job."""
 
     def __init__(self, places: int) -> None:
-        self._places = threading.BoundedSemaphore(places)
+        self.places = places
+        self._free = threading.BoundedSemaphore(places)
         self._lock = threading.Lock()
         self._followers: set[Follower] = set()
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def taken(self) -> int:
+        """How many of the places are taken now."""
+        with self._lock:
+            return len(self._followers)
+
     @contextmanager
     def follow(self, job: Job) -> Iterator[Follower]:
         """Take a place; the first that `next` returns is the job as it is here. Raises NoPlace."""
-        if not self._places.acquire(blocking=False):
+        if not self._free.acquire(blocking=False):
             raise NoPlace
         follower = Follower(job)
         try:
@@ -80,7 +87,7 @@ class Streams:
         finally:
             with self._lock:
                 self._followers.discard(follower)
-            self._places.release()
+            self._free.release()
 
     def _run(self) -> None:
         while True:

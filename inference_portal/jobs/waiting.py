@@ -54,16 +54,23 @@ class WaitHub:
     """Knows who waits for which job, and wakes them."""
 
     def __init__(self, places: int) -> None:
-        self._places = threading.BoundedSemaphore(places)
+        self.places = places
+        self._free = threading.BoundedSemaphore(places)
         self._lock = threading.Lock()
         self._waiters: dict[str, list[Waiter]] = {}
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def taken(self) -> int:
+        """How many of the places are taken now."""
+        with self._lock:
+            return sum(map(len, self._waiters.values()))
+
     @contextmanager
     def place(self, job_id: UUID) -> Iterator[Waiter]:
         """Take a place before the job can end (for a new one: before it is inserted). Raises NoPlace."""
-        if not self._places.acquire(blocking=False):
+        if not self._free.acquire(blocking=False):
             raise NoPlace
         waiter, key = Waiter(), str(job_id)
         try:
@@ -80,7 +87,7 @@ class WaitHub:
                 others.remove(waiter)
                 if not others:
                     del self._waiters[key]
-            self._places.release()
+            self._free.release()
 
     def _run(self) -> None:
         while True:

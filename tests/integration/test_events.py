@@ -41,7 +41,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[Streams]:
 
 def free(streams: Streams) -> int:
     """Return how many places nobody has."""
-    return int(streams._places._value)
+    return int(streams._free._value)
 
 
 def path(job: Job) -> str:

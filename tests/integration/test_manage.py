@@ -158,6 +158,7 @@ def test_the_defaults_pass_the_checks_and_the_migrations_are_complete(tmp_path: 
         ({"TRUSTED_PROXIES": "10.0.0.7,proxy"}, ["E004", "TRUSTED_PROXIES", "'proxy'"]),
         ({"TRUSTED_PROXIES": "10.0.0.7/8"}, ["E004", "TRUSTED_PROXIES"]),
         ({"SCALE_FROM_ZERO": "cpu,tpu"}, ["E005", "SCALE_FROM_ZERO", "'tpu'", "cpu, gpu"]),
+        ({"METRICS_ADDRESS": "9100"}, ["E006", "METRICS_ADDRESS", "127.0.0.1:9100"]),
         ({"MODEL_STORE": "/nowhere/at/all"}, ["E003", "/nowhere/at/all", "MODEL_STORE"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

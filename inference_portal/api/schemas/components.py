@@ -76,6 +76,7 @@ _DIMENSIONS = array({"type": "integer", "minimum": -1})
 _TENSORS = array({"allOf": [ref("Tensor")], "required": ["data"]}, minItems=1)
 _CELL: Schema = {"type": ["number", "string", "null"]}
 _PART = record(count=COUNT, ns=COUNT)
+_AMOUNT: Schema = {"type": "number", "minimum": 0}
 
 _ATTEMPT = {
     "number": COUNT, "worker": TEXT, "host": TEXT, "device": TEXT, "started_at": or_null(TIME), "finished_at":
@@ -312,6 +313,50 @@ SCHEMAS: dict[str, Schema] = {
         body=TEXT,
         size=COUNT,
         discarded_at=or_null(TIME),
+    ),
+    # What operators watch
+    "Queues": record(
+        results=array(
+            record(
+                lane=TEXT,
+                pool=TEXT,
+                isolated=BOOLEAN,
+                rows=COUNT,
+                messages=COUNT,
+                running=COUNT,
+                retrying=COUNT,
+                oldest_wait_seconds=_AMOUNT,
+                consumers=COUNT,
+                rate=_AMOUNT,
+                dead_letters=COUNT,
+            )
+        )
+    ),
+    "Workers": record(
+        results=array(
+            record(
+                name=TEXT,
+                alive=BOOLEAN,
+                seen_at=TIME,
+                host=TEXT,
+                pools=array(TEXT),
+                device=TEXT,
+                processes=COUNT,
+                models=array(TEXT),
+                problems=array(TEXT),
+                runs=array(
+                    record(
+                        process=TEXT,
+                        model=TEXT,
+                        version=TEXT,
+                        jobs=COUNT,
+                        rows=COUNT,
+                        started_at=or_null(TIME),
+                        job=UUID,
+                    )
+                ),
+            )
+        )
     ),
     # The server and its models
     "Server": record(name=TEXT, version=TEXT, extensions=array(TEXT)),

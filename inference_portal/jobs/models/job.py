@@ -1,6 +1,7 @@
 """The jobs: one row each, which is also the outbox."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -71,6 +72,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         now = timezone.now()
         waiting = self.filter(state__in=_DUE, lease_until=None).order_by("priority", "queued_at", "id")
         return waiting.filter(Q(not_before=None) | Q(not_before__lte=now), Q(expires_at=None) | Q(expires_at__gt=now))
+
+    def ended_since(self, moment: datetime) -> "JobQuerySet":
+        """Keep what has ended since then and is not purged: by the index `job_ended`."""
+        return self.filter(finished_at__isnull=False, purged_at=None, finished_at__gte=moment)
 
     def dead_letters(self) -> "JobQuerySet":
         """Keep what was given up and waits for a person, the latest first."""

@@ -1,5 +1,6 @@
 """The workers that were heard."""
 
+from collections import Counter
 from datetime import timedelta
 
 from django.db import models
@@ -15,6 +16,14 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     def alive(self) -> "WorkerQuerySet":
         """Keep those heard lately."""
         return self.filter(seen_at__gte=timezone.now() - WORKER_SILENCE)
+
+    def processes(self) -> Counter[str]:
+        """Return how many processes of live workers read each lane."""
+        found: Counter[str] = Counter()
+        for lanes, processes in self.alive().values_list("pools", "processes"):
+            for lane in lanes:
+                found[lane] += processes
+        return found
 
 
 class Worker(models.Model):
@@ -36,3 +45,8 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether it was heard lately."""
+        return timezone.now() - self.seen_at <= WORKER_SILENCE
