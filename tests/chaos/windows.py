@@ -24,7 +24,7 @@ from tests.stack import ROOT
 from workers import topology
 from workers.contract import INFER, Bundle, JobItem
 
-JOBS_A_SECOND = 10.0
+JOBS_A_SECOND = 5.0
 TEAMS = 2
 # For all windows together: seconds to start with, and for each time that each of them shall fire.
 START_SECONDS = 90.0
