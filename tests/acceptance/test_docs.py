@@ -49,6 +49,7 @@ ELSEWHERE = {
     "make format": "tests/unit/test_architecture.py",
     "make bench": "bench/load.py:main",
     "make chaos": "tests/chaos/test_chaos.py",
+    "make fuzz": "tests/acceptance/test_contract.py",
     "make train": "tests/unit/test_train.py",
     "make lock": "Makefile",
     "make secrets": "tests/unit/test_make_secrets.py",
