@@ -179,7 +179,8 @@ def test_a_body_however_deep_is_refused(submitter: Client, depth: int, field: st
     for answer in (post(submitter, "/api/jobs/", body), put(submitter, f"/api/jobs/{uuid4()}/", body)):
         problem(answer, *((422, "invalid-input") if answer.status_code == 422 else (400, "malformed")))
     answer = post(submitter, BULK, f'{{"jobs":[{json.dumps(numbered(1))},{body},{json.dumps(numbered(2))}]}}')
-    assert depth > 1000 or answer.status_code == 200
+    # Up to some depth it is the job that is refused, beyond it nobody can read the body: then nothing is stored.
+    assert depth > 900 or answer.status_code == 200
     if answer.status_code == 200:
         assert [result["status"] for result in answer.json()["results"]][::2] == [202, 202]
         assert answer.json()["results"][1]["status"] in (400, 422)
