@@ -6,7 +6,7 @@ BIN := .venv/bin
 DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/inference
 BROKER_URL ?= amqp://guest:guest@127.0.0.1:5672//
 
-.PHONY: help run run-stack test test-unit chaos fuzz dev lint format bench train lock secrets clean
+.PHONY: help run run-stack test test-sqlite test-postgresql test-unit chaos fuzz dev lint format bench train lock secrets clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -21,9 +21,16 @@ run-stack: .venv/run  ## Run the whole system on PostgreSQL and RabbitMQ, with F
 
 # About processes and brokers: the portal's database makes no difference to them.
 ONCE := $(addprefix --ignore=tests/integration/test_,broker_accounts.py embedded_broker.py lost.py publisher.py unreadable.py worker_problems.py)
-test: .venv/dev  ## All tests: first on SQLite what needs no service, then on PostgreSQL and RabbitMQ
+test: .venv/dev  ## All tests: what needs no service on SQLite, beside it the same on PostgreSQL, then the whole system
+	@echo "Two runs at once on two cores, on SQLite and on PostgreSQL; what they print comes when each is through."
+	$(MAKE) --no-print-directory -j2 -Otarget test-sqlite test-postgresql
+	$(BIN)/python -m pytest tests/acceptance tests/chaos tests/browser
+
+test-sqlite: .venv/dev
 	$(BIN)/python -m pytest tests/unit tests/integration
-	TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/integration $(ONCE) tests/acceptance tests/chaos tests/browser
+
+test-postgresql: .venv/dev
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/integration $(ONCE)
 
 # How long each part takes on two cores: about 13 minutes a seed, embedded 2, windows 15 and 5, faults 25, bugs 10,
 # fairness 4, overload 12, states 10 for each database.
