@@ -116,7 +116,8 @@ def inputs(kind: str, seed: int, first: int, last: int) -> Iterator[Body]:
 
 def try_one(body: Body) -> str | None:
     """Decode one input. Returns what is wrong with how that went."""
-    started = time.monotonic()
+    # Of the processor: what others do on this machine is not the decoder's doing. `_watch` looks at the clock.
+    started = time.process_time()
     try:
         if body.codings:
             inflate(body.data, list(body.codings), MAX_INFLATED)
@@ -129,7 +130,7 @@ def try_one(body: Body) -> str | None:
             _check_faults(error)
     except BaseException:
         return traceback.format_exc()
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     return f"took {seconds:.1f} s" if seconds > SECONDS else None
 
 
