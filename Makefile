@@ -19,8 +19,8 @@ run-stack: export BROKER_URL := $(BROKER_URL)
 run-stack: .venv/run  ## Run the whole system on PostgreSQL and RabbitMQ, with Flower
 	@DJANGO_SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(50))') $(BIN)/python manage.py up
 
-# About processes and brokers: the portal's database makes no difference to them.
-ONCE := $(addprefix --ignore=tests/integration/test_,broker_accounts.py embedded_broker.py lost.py publisher.py unreadable.py worker_problems.py)
+# About processes, brokers, roles and bodies: the portal's database makes no difference to them.
+ONCE := $(addprefix --ignore=tests/integration/test_,broker_accounts.py embedded_broker.py lost.py publisher.py unreadable.py worker_problems.py routes.py console_routes.py malformed_bodies.py)
 test: .venv/dev  ## All tests: what needs no service on SQLite, beside it the same on PostgreSQL, then the whole system
 	@echo "Two runs at once on two cores, on SQLite and on PostgreSQL; what they print comes when each is through."
 	$(MAKE) --no-print-directory -j2 -Otarget test-sqlite test-postgresql
