@@ -24,7 +24,7 @@ from tests.stack import ROOT
 from workers import topology
 from workers.contract import INFER, Bundle, JobItem
 
-JOBS_A_SECOND = 5.0
+JOBS_A_SECOND = 10.0
 TEAMS = 2
 # For all windows together: seconds to start with, and for each time that each of them shall fire.
 START_SECONDS = 90.0
@@ -35,7 +35,14 @@ LEASES = {"LEASE_SECONDS": "120", "CLAIM_SECONDS": "2"}
 LOOK_SECONDS = 1.0
 # How many passes of a hundred a window lets end in a kill, so that work goes on between two of them: what is passed
 # rarely is hit more often.
-PERCENT = {"burial": 50, "sweep": 25, "rerun": 50, "worker.before_report": 100, "worker.after_report": 100}
+PERCENT = {
+    "burial": 50,
+    "sweep": 25,
+    "rerun": 50,
+    "worker.loading": 25,
+    "worker.before_report": 100,
+    "worker.after_report": 100,
+}
 USUAL_PERCENT = 10
 
 
