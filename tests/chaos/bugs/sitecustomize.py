@@ -45,7 +45,9 @@ BUGS = {
         result.to_message(),""",
     ),
     # Nobody looks for claims and leases that are over.
-    "no-sweep": Bug("inference_portal.jobs.dispatch", " sweep()\n", " pass\n"),
+    "no-sweep": Bug(
+        "inference_portal.jobs.dispatch", "for chore in (sweep, expire, purge):", "for chore in (expire, purge):"
+    ),
     # The broker delivers a message that kills its worker for ever.
     "no-delivery-limit": Bug("workers.topology", '            "x-delivery-limit": DELIVERY_LIMIT,\n', ""),
     # The recorder acknowledges a result before it is in the database.
