@@ -49,7 +49,7 @@ chaos: .venv/dev  ## Kill everything, for two hours: SEEDS="1 2 3"; figures in .
 	HYPOTHESIS_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_state_machine.py
 	TEST_DATABASE=postgresql HYPOTHESIS_SEQUENCES=5000 $(BIN)/python -m pytest tests/integration/test_state_machine.py
 
-# On two cores: the contract MINUTES, the decoders about 15. Findings say how to repeat them.
+# On two cores: the contract about 11, the decoders about 15. Findings say how to repeat them.
 SEED ?= 1
 fuzz: .venv/dev  ## Fuzz the HTTP contract (20,000 requests) and the decoders (200,000 bodies a format): SEED=1
 	$(BIN)/python -m tests.fuzz.contract --cases 20000 --seed $(SEED)
