@@ -1,4 +1,5 @@
-# Two images of the same code: `cpu` (the default) for every process, `gpu` for workers with an NVIDIA card.
+# Three images of the same code: `cpu` (the default) for every process, `gpu` for workers with an NVIDIA card, `serve` for
+# one model as a server of its own (docs/containers.md).
 # The CUDA build of XGBoost brings what it needs except the driver, which the NVIDIA container runtime mounts.
 FROM python:3.11.14-slim-bookworm AS python
 ENV PYTHONUNBUFFERED=1 \
@@ -28,13 +29,19 @@ ENV PATH=/opt/venv/bin:$PATH \
     OMP_NUM_THREADS=1
 WORKDIR /app
 COPY . .
-RUN rm requirements.txt requirements-gpu.txt && python -m compileall -q .
+# A new volume takes over the owner of the folder that it covers.
+RUN rm requirements.txt requirements-gpu.txt && python -m compileall -q . && mkdir /data && chown 10001:10001 /data
 USER 10001:10001
 
 FROM runtime AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=packages-gpu /opt/venv /opt/venv
+
+FROM runtime AS serve
+COPY --from=packages-cpu /opt/venv /opt/venv
+EXPOSE 8080
+ENTRYPOINT ["python", "-m", "workers.serve", "--host", "0.0.0.0"]
 
 FROM runtime AS cpu
 COPY --from=packages-cpu /opt/venv /opt/venv

@@ -23,6 +23,7 @@ PROGRAMS = {
     "dispatcher": "manage.py dispatch",
     "recorder": "-n recorder@",
     "worker": "-n cpu@",
+    "batch worker": "-n batch",
     "beat": "celery beat",
     "flower": "flower",
 }

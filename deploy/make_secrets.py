@@ -71,6 +71,12 @@ def _worker(pool: str, *, isolated: bool = False) -> Account:
     return _consumer(name, node=node, reads=(queue,), writes=(r"inference\.results",))
 
 
+def _worker_of_both(pool: str) -> Account:
+    """A worker of a pool's own lane and the isolation lane beside it, in its only process."""
+    queue = rf"inference\.{pool}"
+    return _consumer(f"worker-{pool}", node=pool, reads=(queue, rf"{queue}\.isolated"), writes=(r"inference\.results",))
+
+
 def _monitor(name: str) -> Account:
     """Flower: hears events and asks workers, through queues of its own. It reaches no queue with work."""
     own = (rf"celeryev\.{UUID}", rf"{UUID}\.reply\.celery\.pidbox")
@@ -84,15 +90,22 @@ def _monitor(name: str) -> Account:
 
 _TOPOLOGY = _names(r"inference\.[a-z]+(\.isolated)?", r"results\.[a-z]+", r"portal\.tasks")
 
+_OWN = _names(r"subscriber\..+")
+
 # The portal has none: it never talks to the broker.
 ACCOUNTS = (
     Account("setup", configure=_TOPOLOGY, write=_TOPOLOGY, read=_TOPOLOGY),
     # What the broker gave up is for the dispatcher to record.
-    _publisher("dispatcher", writes=r"inference\.requests", reads=_names(r"inference\.dead")),
+    _publisher("dispatcher", writes=r"inference\.(requests|events)", reads=_names(r"inference\.dead")),
     *(_worker(pool, isolated=isolated) for pool in ("cpu", "gpu") for isolated in (False, True)),
+    *(_worker_of_both(pool) for pool in ("explain", "batch", "container")),
     _consumer("recorder", node="recorder", reads=(r"results\.recorder", r"portal\.tasks")),
     _publisher("beat", writes=r"portal\.tasks"),
     _monitor("flower"),
+    # Sinks: exchanges that subscribers have made.
+    Account("courier", write=_OWN),
+    # Not ours: hears of what happens, and of requests if it wants, through queues of its own.
+    Account("subscriber", configure=_OWN, write=_OWN, read=_names(r"subscriber\..+", r"inference\.(events|requests)")),
 )
 
 

@@ -6,15 +6,20 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from inference_portal.deliveries.sinks.file import configured
 from inference_portal.host_port import host_and_port
 from inference_portal.store import model_store
 from workers import topology
+from workers.template.yaml_file import ManifestError
 
+# The tag of all these: what the system's processes check at their start. `manage.py check` and the portal check all of
+# Django besides, which loads every page and route.
+OURS = "inference"
 HUNDRED_YEARS_IN_DAYS = 36_500
 YEAR_IN_MINUTES = 365 * 24 * 60
 
 
-@register()
+@register(OURS)
 def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
     """E001: outside the embedded mode a secret key must be given."""
     if settings.SECRET_KEY == "unset":  # noqa: S105
@@ -23,7 +28,7 @@ def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
     return []
 
 
-@register()
+@register(OURS)
 def check_limits(**kwargs: Any) -> list[CheckMessage]:
     """E002: times and limits are positive; what is forgotten is forgotten within a hundred years, or never."""
     positive = (
@@ -31,11 +36,13 @@ def check_limits(**kwargs: Any) -> list[CheckMessage]:
         "MAX_WAIT_SECONDS",
         "MAX_WAITERS",
         "MAX_EVENT_STREAMS",
+        "MAX_RELAYS",
         "MAX_REQUEST_BYTES",
         "MAX_REQUEST_ROWS",
         "MAX_REQUEST_COLUMNS",
         "TEAM_QUOTA",
         "MAX_OPEN_JOBS",
+        "MAX_OPEN_BATCHES",
         "LEASE_SECONDS",
         "CLAIM_SECONDS",
     )
@@ -49,7 +56,7 @@ def check_limits(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register()
+@register(OURS)
 def check_model_store(**kwargs: Any) -> list[CheckMessage]:
     """E003: the store exists. W001: one warning for each manifest that is wrong and so isn't served."""
     if not settings.MODEL_STORE.is_dir():
@@ -63,7 +70,34 @@ def check_model_store(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register()
+@register(OURS)
+def check_sinks(**kwargs: Any) -> list[CheckMessage]:
+    """E007: the file with the sinks, if there is one, can be read. W002: manifests name sinks that are there."""
+    try:
+        # Read once, now: what becomes of the file later disturbs no process that runs.
+        sinks = configured()
+    except ManifestError as error:
+        hint = "Correct the file that SINKS_FILE names; docs/deliveries.md has every key."
+        return [Error(f"SINKS_FILE: {error}.", hint=hint, id="inference.E007")]
+    hint = "Results that go there are tried for three days; configure it, or correct the manifest."
+    return [
+        Warning(
+            f"{named[0]}:{named[1]} names the sink '{named[2]}', which isn't there.", hint=hint, id="inference.W002"
+        )
+        for named in _sinks_of_models()
+        if named[2] not in sinks
+    ]
+
+
+def _sinks_of_models() -> list[tuple[str, str, str]]:
+    if not settings.MODEL_STORE.is_dir():
+        # E003 says so.
+        return []
+    manifests = (release.manifest for release in model_store().snapshot().every())
+    return [(manifest.model, manifest.version, manifest.sink) for manifest in manifests if manifest.sink]
+
+
+@register(OURS)
 def check_login(**kwargs: Any) -> list[CheckMessage]:
     """E004: somebody may fail to log in, a lock ends within a year, and proxies are addresses or networks."""
     wrong = {}
@@ -80,7 +114,7 @@ def check_login(**kwargs: Any) -> list[CheckMessage]:
     return [Error(what, hint=hint, id="inference.E004") for what, hint in wrong.items()]
 
 
-@register()
+@register(OURS)
 def check_pools(**kwargs: Any) -> list[CheckMessage]:
     """E005: pools that may scale from zero exist."""
     hint = f"There are {', '.join(topology.POOLS)}."
@@ -91,7 +125,7 @@ def check_pools(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-@register()
+@register(OURS)
 def check_metrics_address(**kwargs: Any) -> list[CheckMessage]:
     """E006: the address of the open metrics, if there is one, can be read."""
     try:

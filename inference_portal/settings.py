@@ -69,9 +69,11 @@ RUN_DIR: Path = run_dir()
 SYNC_WAIT_SECONDS = env.float("SYNC_WAIT_SECONDS", 30.0)
 MAX_WAIT_SECONDS = env.float("MAX_WAIT_SECONDS", 300.0)
 # How many requests of one portal process may wait at once, and how many clients may follow jobs. The server has more
-# threads than both together, for those that don't wait.
+# threads than all of them together, for those that don't wait.
 MAX_WAITERS = env.int("MAX_WAITERS", 512)
 MAX_EVENT_STREAMS = env.int("MAX_EVENT_STREAMS", 64)
+# How many requests of one portal process may be relayed to containers at once.
+MAX_RELAYS = env.int("MAX_RELAYS", 32)
 # Where /metrics is open without a key, as host:port; nowhere unless given.
 METRICS_ADDRESS = env.str("METRICS_ADDRESS", "")
 # Pools that have no worker until there is work, so that their models are ready all the same.
@@ -80,10 +82,20 @@ SCALE_FROM_ZERO = env.list("SCALE_FROM_ZERO", default=[])
 MAX_REQUEST_BYTES = env.int("MAX_REQUEST_BYTES", 8 * 1024 * 1024)
 MAX_REQUEST_ROWS = env.int("MAX_REQUEST_ROWS", 10_000)
 MAX_REQUEST_COLUMNS = env.int("MAX_REQUEST_COLUMNS", 10_000)
+# The largest file for batches that may be uploaded.
+MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", 2 * 1024 * 1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_REQUEST_BYTES
+# Django's own, behind the one that says how large a form may be.
+FILE_UPLOAD_HANDLERS = [
+    "inference_portal.console.upload_limit.UploadLimit",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
 # How many jobs of a team that has no quota of its own may be open at once, and how many in all.
 TEAM_QUOTA = env.int("TEAM_QUOTA", 20_000)
 MAX_OPEN_JOBS = env.int("MAX_OPEN_JOBS", 100_000)
+# How many batches of a team may be open at once.
+MAX_OPEN_BATCHES = env.int("MAX_OPEN_BATCHES", 100)
 # How long after its end a job keeps its input and result, and how long there is a record of it; 0: for ever.
 RESULT_RETENTION_HOURS = env.float("RESULT_RETENTION_HOURS", 168.0)
 RECORD_RETENTION_DAYS = env.float("RECORD_RETENTION_DAYS", 90.0)
@@ -92,6 +104,17 @@ RECORD_RETENTION_DAYS = env.float("RECORD_RETENTION_DAYS", 90.0)
 LEASE_SECONDS = env.float("LEASE_SECONDS", 60.0)
 # How long a dispatcher may take from its claim to the broker's confirmation before another one may claim the job.
 CLAIM_SECONDS = env.float("CLAIM_SECONDS", 20.0)
+# Webhooks: how long a call may take in all, which networks beside the public ones may be called, up to which size a
+# result is in the call itself, and how many calls one courier makes at once.
+WEBHOOK_TIMEOUT_SECONDS = env.float("WEBHOOK_TIMEOUT_SECONDS", 10.0)
+WEBHOOK_ALLOWED_NETWORKS = env.list("WEBHOOK_ALLOWED_NETWORKS", default=[])
+WEBHOOK_RESULT_BYTES = env.int("WEBHOOK_RESULT_BYTES", 1024 * 1024)
+COURIER_CALLS = env.int("COURIER_CALLS", 64)
+# The file with the sinks; none without it.
+SINKS_FILE = env.str("SINKS_FILE", "")
+# Whether events also go to RabbitMQ's exchange inference.events, for subscribers. A portal without a broker must be
+# told if there is one: it ends jobs too.
+PUBLISH_EVENTS = env.bool("PUBLISH_EVENTS", default=not broker_is_embedded())
 # How long a revoked API key may still work, and a changed one as before, in a portal process that has just seen it.
 API_KEY_CACHE_SECONDS = env.float("API_KEY_CACHE_SECONDS", 5.0)
 # After so many failed logins a user's name is locked for the address that they came from, and for how long.
@@ -120,6 +143,9 @@ INSTALLED_APPS = [
     "inference_portal",
     "inference_portal.accounts",
     "inference_portal.jobs",
+    "inference_portal.catalog",
+    "inference_portal.batches",
+    "inference_portal.deliveries",
     "inference_portal.console",
 ]
 AUTH_USER_MODEL = "accounts.User"

@@ -6,7 +6,11 @@ from django.urls.converters import UUIDConverter
 from django.views.generic import RedirectView
 
 from inference_portal.api import (
+    batch_events,
+    batch_files,
+    batches,
     dead_letters,
+    deliveries,
     docs,
     events,
     health,
@@ -14,11 +18,15 @@ from inference_portal.api import (
     job_actions,
     jobs,
     metrics,
+    models,
     parked_messages,
     queues,
     receipt,
     results,
+    schedules,
+    uploads,
     v2,
+    webhooks,
     workers,
 )
 
@@ -58,7 +66,7 @@ class ProblemConverter(ModelConverter):
 
 
 class JobIdConverter(UUIDConverter):
-    """A job's id, in capitals too."""
+    """A job's id or a batch's, in capitals too."""
 
     regex = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
 
@@ -70,6 +78,11 @@ register_converter(ProblemConverter, "problem")
 register_converter(JobIdConverter, "job_id")
 
 _JOB = "api/jobs/<job_id:job_id>"
+_SCHEDULE = "api/schedules/<job_id:schedule_id>"
+_DELIVERY = "api/deliveries/<job_id:delivery_id>"
+_WEBHOOK = "api/webhooks/<job_id:webhook_id>"
+_BATCH = "api/batches/<job_id:batch_id>"
+_CATALOG = "api/models/<model:model>"
 _MODEL = "v2/models/<model:model>"
 _VERSION = f"{_MODEL}/versions/<version:version>"
 
@@ -104,6 +117,30 @@ urlpatterns = [
     path(f"{_JOB}/cancel/", job_actions.JobCancelView.as_view()),
     path(f"{_JOB}/rerun/", job_actions.JobRerunView.as_view()),
     path(f"{_JOB}/receipt/", receipt.ReceiptView.as_view()),
+    # Batches
+    path("api/uploads/", uploads.UploadView.as_view()),
+    path("api/batches/", batches.BatchListView.as_view()),
+    path(f"{_BATCH}/", batches.BatchView.as_view()),
+    path(f"{_BATCH}/chunks/", batches.ChunkListView.as_view()),
+    path(f"{_BATCH}/events/", batch_events.BatchEventsView.as_view()),
+    path(f"{_BATCH}/output/", batch_files.BatchOutputView.as_view()),
+    path(f"{_BATCH}/errors/", batch_files.BatchErrorsView.as_view()),
+    path(f"{_BATCH}/cancel/", batches.BatchCancelView.as_view()),
+    path(f"{_BATCH}/rerun/", batches.BatchRerunView.as_view()),
+    # Schedules
+    path("api/schedules/", schedules.ScheduleListView.as_view()),
+    path(f"{_SCHEDULE}/", schedules.ScheduleView.as_view()),
+    path(f"{_SCHEDULE}/runs/", schedules.ScheduleRunListView.as_view()),
+    path(f"{_SCHEDULE}/run-now/", schedules.ScheduleRunNowView.as_view()),
+    # Deliveries and webhooks
+    path("api/deliveries/", deliveries.DeliveryListView.as_view()),
+    path(f"{_DELIVERY}/", deliveries.DeliveryView.as_view()),
+    path(f"{_DELIVERY}/redeliver/", deliveries.RedeliverView.as_view()),
+    path("api/webhooks/", webhooks.WebhookListView.as_view()),
+    path("api/webhooks/secret/", webhooks.WebhookSecretView.as_view()),
+    path(f"{_WEBHOOK}/", webhooks.WebhookView.as_view()),
+    path(f"{_WEBHOOK}/test/", webhooks.WebhookTestView.as_view()),
+    path(f"{_WEBHOOK}/rotate/", webhooks.WebhookRotateView.as_view()),
     # Dead letters
     path("api/dead-letters/", dead_letters.DeadLetterListView.as_view()),
     path("api/dead-letters/replay/", dead_letters.BulkReplayView.as_view()),
@@ -113,6 +150,13 @@ urlpatterns = [
     path("api/dead-letters/<job_id:job_id>/discard/", dead_letters.DiscardView.as_view()),
     path("api/dead-letters/messages/", parked_messages.MessageListView.as_view()),
     path("api/dead-letters/messages/<int:message_id>/discard/", parked_messages.MessageDiscardView.as_view()),
+    # Models and releases
+    path("api/models/", models.ModelListView.as_view()),
+    path(f"{_CATALOG}/", models.ModelView.as_view()),
+    path(f"{_CATALOG}/versions/", models.VersionListView.as_view()),
+    path(f"{_CATALOG}/versions/<version:version>/", models.VersionView.as_view()),
+    path(f"{_CATALOG}/versions/<version:version>/release/", models.ReleaseView.as_view()),
+    path(f"{_CATALOG}/rollback/", models.RollbackView.as_view()),
     # What operators watch
     path("api/queues/", queues.QueueListView.as_view()),
     path("api/workers/", workers.WorkerListView.as_view()),

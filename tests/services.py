@@ -17,6 +17,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from tests import migrated
 from tests.postgres_server import PostgresServer, answers, postgres_programs
 from tests.rabbitmq_node import RabbitMQNode, rabbitmq_is_installed
 
@@ -90,15 +91,51 @@ def database(server: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def migrated_database(server: str) -> Iterator[str]:
+    """Yield the address of a new database with all tables in it; it is dropped afterwards."""
+    with database(server) as url:
+        _make_tables(url)
+        yield url
+
+
+def make_database(server: str, name: str) -> None:
+    """Make a database with all tables in it."""
+    with psycopg.connect(_dsn(server), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    _make_tables(f"{server}/{name}")
+
+
+def _make_tables(url: str) -> None:
+    """Make all tables in an empty database. The first call of a run migrates it, the others repeat what came of it."""
+    if _tables:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(_tables[0])
+        return
+    migrated.migrate(DATABASE_URL=url, DJANGO_SECRET_KEY="only-for-this-test-run-" + "x" * 40)
+    programs = postgres_programs()
+    if programs is not None:
+        command = [str(programs / "pg_dump"), "--inserts", "--no-owner", url]
+        done = subprocess.run(command, capture_output=True, check=True)
+        # Lines with a backslash are for psql.
+        _tables.append(b"\n".join(line for line in done.stdout.splitlines() if not line.startswith(b"\\")))
+
+
+_tables: list[bytes] = []
+
+
+@contextlib.contextmanager
 def virtual_host(node: RabbitMQNode) -> Iterator[str]:
     """Yield the address of a new, empty virtual host; it is deleted afterwards."""
     name = f"test-{uuid4().hex[:12]}"
-    node.ctl("add_vhost", name)
-    node.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+    all_of_it = ", ".join(['<<".*">>'] * 3)
+    node.evaluate(
+        f'ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>),'
+        f'ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{name}">>, {all_of_it}, <<"tests">>).'
+    )
     try:
         yield node.url("guest", "guest", name)
     finally:
-        node.ctl("delete_vhost", name)
+        node.evaluate(f'rabbit_vhost:delete(<<"{name}">>, <<"tests">>).')
 
 
 def _dsn(server: str) -> str:

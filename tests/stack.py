@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import psutil
 
+from tests import migrated
+
 ROOT = Path(__file__).resolve().parent.parent
 # What may run twice.
 DOUBLES = ("dispatcher", "recorder")
@@ -24,14 +26,24 @@ START_SECONDS = 180.0
 class Stack:
     """`manage.py up` in a folder of its own; without a database and a broker, on the embedded ones.
 
-    `doubled` adds a second dispatcher and a second recorder, under a supervisor of their own.
+    `doubled` adds a second dispatcher and a second recorder, under a supervisor of their own. `first` begins with
+    nothing at all, as on a new machine; the others have a database with its tables in it (on PostgreSQL see
+    `services.migrated_database`).
     """
 
     def __init__(
-        self, folder: Path, *, database_url: str = "", broker_url: str = "", doubled: bool = False, **variables: str
+        self,
+        folder: Path,
+        *,
+        database_url: str = "",
+        broker_url: str = "",
+        doubled: bool = False,
+        first: bool = False,
+        **variables: str,
     ) -> None:
         self.folder = folder
         self.doubled = doubled
+        self._first = first
         self.port = free_port()
         self._variables = {
             "PORT": str(self.port),
@@ -69,6 +81,8 @@ class Stack:
     def start(self) -> None:
         """Start everything and wait until it says that it is ready. Raises RuntimeError with its output."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self._first or "DATABASE_URL" in self._variables or (self.folder / migrated.NAME).exists()):
+            migrated.copy_sqlite(self.folder)
         output = self.folder / "up.log"
         with output.open("wb") as stream:
             self._process = subprocess.Popen(

@@ -10,5 +10,6 @@ app = Celery("workers", set_as_current=False, fixups=set())
 app.config_from_object(settings())
 # Each message carries its model's time-out as its limit; this one is for what carries none.
 app.conf.task_time_limit = 600
-app.conf.imports = ("workers.tasks",)
+# (`gpu_pool` listens for the start of a worker.)
+app.conf.imports = ("workers.tasks", "workers.gpu_pool")
 app.steps["consumer"].add(HeartbeatStep)

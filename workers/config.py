@@ -23,6 +23,27 @@ def model_store_dir() -> Path:
     return Path(os.environ.get("MODEL_STORE", ROOT / "models_store")).resolve()
 
 
+def model_cache_bytes() -> int:
+    """Return how much memory the loaded models of one worker process may take."""
+    return int(os.environ.get("MODEL_CACHE_MB", "512")) * 2**20
+
+
+def data_dir() -> str:
+    """Return the storage for uploads and results of batches: a folder, or s3://bucket/prefix."""
+    return os.environ.get("DATA_DIR") or str(run_dir() / "data")
+
+
+def data_folders() -> list[str]:
+    """Return the folders of this machine that batches may read and write."""
+    return [folder for folder in os.environ.get("DATA_FOLDERS", "").split(os.pathsep) if folder]
+
+
+def data_buckets() -> list[str]:
+    """Return the buckets that batches may read and write, or parts of them: bucket/prefix."""
+    named = (bucket.strip().strip("/") for bucket in os.environ.get("DATA_BUCKETS", "").split(","))
+    return [bucket for bucket in named if bucket]
+
+
 def broker_url() -> str:
     """Return the broker's address; the default is the embedded broker, a folder."""
     return secret("BROKER_URL", "filesystem://localhost//")

@@ -13,6 +13,7 @@ from typing import Any, Self
 VERSION = 1
 
 INFER = "inference.infer"
+STEP = "inference.step"
 RECORD = "results.record"
 STARTED = "results.started"
 HEARTBEAT = "results.heartbeat"
@@ -25,6 +26,12 @@ class ErrorCode(StrEnum):
     MODEL_ERROR = "model-error"
     MODEL_UNAVAILABLE = "model-unavailable"
     OUT_OF_MEMORY = "out-of-memory"
+    # The data storage doesn't answer.
+    STORAGE_AWAY = "storage-away"
+    # The model's container can't be reached, is busy, or was gone before its answer was whole; it may have done it all.
+    CONTAINER_UNAVAILABLE = "container-unavailable"
+    # The model's container answered, but not what the manifest says.
+    CONTAINER_ERROR = "container-error"
     # The process that ran it died, or its message came a second time, which means the same.
     WORKER_LOST = "worker-lost"
     TIMED_OUT = "timed-out"
@@ -71,6 +78,9 @@ class Bundle:
     """Jobs of one release for one predict call.
 
     `data` is the jobs' rows one after the other: little-endian float32, C order, `columns` wide, in signature order.
+    `explain` asks for what each feature contributes, as one more output.
+    `prefer` is for a model's container, as the header Prefer.
+    With `step` it is instead one job, a batch's step of that kind, and `data` says what to do (see `workers.steps`).
     """
 
     id: str
@@ -80,6 +90,9 @@ class Bundle:
     columns: int
     jobs: tuple[JobItem, ...]
     data: bytes
+    explain: bool = False
+    step: str = ""
+    prefer: str = ""
 
     def to_message(self) -> dict[str, Any]:
         """Return the JSON-ready message; `data` travels as base64."""
@@ -93,7 +106,9 @@ class Bundle:
             "jobs": [[job.id, job.attempt, job.rows] for job in self.jobs],
             "expires": [job.expires for job in self.jobs],
             "data": base64.b64encode(self.data).decode("ascii"),
-        }
+            "explain": self.explain,
+            "step": self.step,
+        } | ({"prefer": self.prefer} if self.prefer else {})
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Self:
@@ -108,11 +123,18 @@ class Bundle:
                 columns=int(message["columns"]),
                 jobs=_job_items(message["jobs"], message.get("expires") or [None] * len(message["jobs"])),
                 data=base64.b64decode(message["data"], validate=True),
+                explain=bool(message.get("explain", False)),
+                step=str(message.get("step", "")),
+                prefer=str(message.get("prefer", "")),
             )
         except _WRONG_SHAPE as error:
             raise UnreadableMessage(f"bundle: {error!r}") from error
         if not bundle.jobs or min(bundle.columns, *(job.rows for job in bundle.jobs)) < 1:
             raise UnreadableMessage("bundle: expected jobs, and at least one row and one column in each")
+        if bundle.step:
+            if len(bundle.jobs) != 1:
+                raise UnreadableMessage(f"bundle: {len(bundle.jobs)} jobs in one step")
+            return bundle
         expected = 4 * bundle.columns * sum(job.rows for job in bundle.jobs)
         if len(bundle.data) != expected:
             raise UnreadableMessage(f"bundle: {len(bundle.data)} bytes of data, expected {expected}")

@@ -22,7 +22,7 @@ def gpu_names() -> tuple[str, ...]:
 
 
 def resolve(requested: str) -> str:
-    """Turn a manifest's device (`auto`, `cpu`, `cuda`) into what this machine uses: `cpu` or `cuda`."""
+    """Turn a manifest's device (`auto`, `cpu`, `cuda`, `cuda:1`) into what this machine uses: all but `auto`."""
     if requested == "auto":
         return "cuda" if gpu_names() else "cpu"
     return requested

@@ -26,6 +26,11 @@ def served_pools(app: Celery) -> tuple[str, ...]:
     )
 
 
+def _device(lanes: tuple[str, ...]) -> str:
+    """Return what people see of the worker's device; of a GPU that it has one process, and so one CUDA context."""
+    return "cuda, one process" if topology.reads("gpu", lanes) else resolve("auto")
+
+
 class HeartbeatStep(bootsteps.StartStopStep):
     """A timer in the worker's parent process (which never touches XGBoost or CUDA)."""
 
@@ -54,22 +59,23 @@ class HeartbeatStep(bootsteps.StartStopStep):
     def _send(self, consumer: Any) -> None:
         pools = served_pools(consumer.app)
         snapshot = self._store.snapshot()
-        served = [
-            (f"{model}:{version}", troubles.reason(release))
+        # With explanations, which make no model ready that nobody predicts with.
+        loaded = [
+            (f"{model}:{version}", release.manifest.pool in pools, troubles.reason(release))
             for model, versions in sorted(snapshot.releases.items())
             for version, release in sorted(versions.items())
-            if release.manifest.pool in pools
+            if any(pool in pools for pool in release.manifest.pools)
         ]
         heartbeat = Heartbeat(
             worker=consumer.hostname,
             host=socket.gethostname(),
             pools=pools,
-            device=resolve("auto"),
+            device=_device(pools),
             processes=int(consumer.pool.num_processes or 1),
-            models=tuple(name for name, trouble in served if trouble is None),
+            models=tuple(name for name, predicts, trouble in loaded if predicts and trouble is None),
             problems=(
                 *(f"{p.path.parent.parent.name}:{p.path.parent.name}: {p.reason}" for p in snapshot.problems),
-                *(f"{name}: {trouble}" for name, trouble in served if trouble is not None),
+                *(f"{name}: {trouble}" for name, _, trouble in loaded if trouble is not None),
             ),
             sent=time.time(),
         )

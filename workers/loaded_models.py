@@ -1,12 +1,13 @@
 """The models that a worker process holds in memory, by sha256."""
 
-import numpy as np
-import orjson
 from cachetools import LRUCache
+from psutil import Process
 
-from workers import runtimes, troubles
+from workers import troubles
 from workers.failpoints import failpoint
-from workers.model_store import ModelStore, Release
+from workers.model_store import ModelStore, Release, UnknownModel
+from workers.runtimes import runtime
+from workers.served import Served
 
 
 class ModelUnavailable(RuntimeError):
@@ -16,45 +17,76 @@ class ModelUnavailable(RuntimeError):
 class LoadedModels:
     """Loads a release on first use, after verifying it, and keeps the most recently used ones.
 
-    The key is the file's sha256, so a replaced file never changes a loaded version. Use in a worker child only.
+    They may take `budget` bytes together; the one in use stays, however large. The key is the file's sha256, so a
+    replaced file never changes a loaded version. Use in a worker child only.
     """
 
-    def __init__(self, store: ModelStore, limit: int = 32) -> None:
+    def __init__(self, store: ModelStore, budget: int = 2**29) -> None:
         self._store = store
-        self._models: LRUCache[tuple[str, str, str], tuple[Release, runtimes.Model]] = LRUCache(limit)
+        self._models: LRUCache[tuple[str, str, str, bool], tuple[Served, int]] = LRUCache(
+            budget, getsizeof=lambda held: min(held[1], budget)
+        )
 
-    def get(self, model: str, version: str, sha256: str) -> tuple[Release, runtimes.Model]:
-        """Return the release and the loaded model. Raises ModelUnavailable."""
-        key = (model, version, sha256)
-        found = self._models.get(key)
-        if found is None:
+    def get(self, model: str, version: str, sha256: str, *, anywhere: bool = False) -> Served:
+        """Return the loaded release. Raises ModelUnavailable.
+
+        `anywhere` takes whatever device there is, also for a model that is meant for a GPU: to explain, and in batches.
+        """
+        key = (model, version, sha256, anywhere)
+        held = self._models.get(key)
+        if held is None:
             release = None
             try:
                 release = self._store.get(model, version)
-                found = self._models[key] = (release, _load(release, sha256))
+                held = self._models[key] = _load(release.on_any_device() if anywhere else release, sha256)
             except Exception as error:
                 # The first line is for clients; native traces and paths are in the traceback, for operators.
                 reason = str(error).partition("\n")[0]
-                if release is not None and release.manifest.artifact.sha256 == sha256:
+                if release is not None and release.manifest.sha256 == sha256:
                     troubles.note(release, reason)
                 raise ModelUnavailable(f"{model} version {version}: {reason}") from error
             troubles.forget(release)
-        return found
+        return held[0]
+
+    def release(self, model: str, version: str, sha256: str) -> Release:
+        """Return the release without loading its model. Raises ModelUnavailable."""
+        try:
+            release = self._store.get(model, version)
+            _check(release, sha256)
+        except (UnknownModel, ValueError) as error:
+            raise ModelUnavailable(f"{model} version {version}: {error}") from error
+        return release
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the models take together."""
+        return int(self._models.currsize)
 
 
-def _load(release: Release, sha256: str) -> runtimes.Model:
+def _load(release: Release, sha256: str) -> tuple[Served, int]:
+    """Return the loaded release, and how many bytes this process has grown by it (never less than its file)."""
     manifest = release.manifest
-    if manifest.artifact.sha256 != sha256:
-        raise ValueError(f"sha256 here is {manifest.artifact.sha256}, the job was accepted for {sha256}")
+    _check(release, sha256)
     artifact = release.artifact()
+    # Its libraries take 100 MB, which no model has to pay for.
+    runtime(manifest.runtime)
+    before = _memory()
     with troubles.loading(release):
         failpoint("worker.loading", artifact)
-        loaded = runtimes.load(manifest, artifact)
-        if manifest.golden:
-            golden = orjson.loads((release.folder / manifest.golden).read_bytes())
-            inputs = np.array(golden["inputs"], dtype=np.float32)
-            expected = np.array(golden["raw"], dtype=np.float32)
-            worst = float(np.abs(loaded.predict(inputs) - expected).max())
-            if not worst <= golden["tolerance"]:
-                raise ValueError(f"golden samples differ by {worst}, allowed is {golden['tolerance']}")
-    return loaded
+        served = Served(release, artifact)
+        # A container that is away now may be back when it is asked.
+        if manifest.container is None:
+            served.warm_up()
+            served.check_samples()
+    return served, max(len(artifact), _memory() - before)
+
+
+def _check(release: Release, sha256: str) -> None:
+    """Raise ValueError for another file than the one that the job was accepted for."""
+    here = release.manifest.sha256
+    if here != sha256:
+        raise ValueError(f"sha256 here is {here}, the job was accepted for {sha256}")
+
+
+def _memory() -> int:
+    return int(Process().memory_info().rss)

@@ -4,11 +4,13 @@ import contextlib
 import hashlib
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from workers.manifest import Manifest, ManifestError, read_manifest
+from workers.manifest import Manifest, read_manifest
 from workers.schema import Schema
+from workers.template.yaml_file import ManifestError
 
 # A released or corrected file is seen this soon, without a restart.
 RESCAN_SECONDS = 2.0
@@ -34,8 +36,11 @@ class Release:
     def artifact(self) -> bytes:
         """Return the model file's bytes after checking their sha256. Raises ArtifactError.
 
-        The caller loads these bytes, not the path, so that what was checked is what is loaded.
+        The caller loads these bytes, not the path, so that what was checked is what is loaded. A model in a container
+        has none.
         """
+        if self.manifest.artifact is None:
+            return b""
         path = self.folder / self.manifest.artifact.file
         try:
             data = path.read_bytes()
@@ -46,6 +51,12 @@ class Release:
             raise ArtifactError(f"{path.name}: sha256 is {digest}, the manifest says {self.manifest.artifact.sha256}")
         return data
 
+    def on_any_device(self) -> "Release":
+        """Return the release as it runs where its own device may be missing: on a GPU if there is one, else the CPU."""
+        if self.manifest.container is not None:
+            return self
+        return replace(self, manifest=self.manifest.model_copy(update={"device": "auto", "pool": "cpu"}))
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -53,6 +64,10 @@ class Snapshot:
 
     releases: dict[str, dict[str, Release]] = field(default_factory=dict)
     problems: tuple[ManifestError, ...] = ()
+
+    def every(self) -> Iterator[Release]:
+        """Return all releases, model by model."""
+        return (release for versions in self.releases.values() for release in versions.values())
 
 
 class ModelStore:

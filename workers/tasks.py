@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,13 +14,16 @@ import numpy as np
 from celery import Task
 from celery.signals import worker_process_init
 
-from workers import topology
+from workers import steps, topology
 from workers.app import app
-from workers.config import model_store_dir
+from workers.calls import CALL, Call
+from workers.config import model_cache_bytes, model_store_dir
+from workers.container_http import ContainerError, ContainerUnavailable
 from workers.contract import (
     INFER,
     RECORD,
     STARTED,
+    STEP,
     Bundle,
     BundleResult,
     ErrorCode,
@@ -30,13 +33,17 @@ from workers.contract import (
     Run,
     Started,
 )
+from workers.datasets import DatasetError, Unreachable
 from workers.failpoints import failpoint
 from workers.heartbeat import served_pools
 from workers.loaded_models import LoadedModels, ModelUnavailable
+from workers.manifest import EXPLAIN
 from workers.model_store import ModelStore, Release
-from workers.outputs import encode_tensors, named_outputs
+from workers.outputs import encode_tensors
+from workers.preprocessing import BadData
 from workers.publisher import Publisher
-from workers.runtimes import Matrix, Model
+from workers.runtimes import Matrix
+from workers.served import Served
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +51,7 @@ logger = logging.getLogger(__name__)
 ANNOUNCE_AFTER_SECONDS = 0.25
 
 _store = ModelStore(model_store_dir())
-_models = LoadedModels(_store)
+_models = LoadedModels(_store, model_cache_bytes())
 # Used after the fork only: it opens its connection on first use.
 _publisher = Publisher(app)
 
@@ -59,14 +66,14 @@ def preload(**kwargs: Any) -> None:
     snapshot = _store.snapshot()
     for problem in snapshot.problems:
         logger.warning("not served: %s", problem)
-    for versions in snapshot.releases.values():
-        for release in versions.values():
-            manifest = release.manifest
-            if manifest.pool in pools:
-                try:
-                    _models.get(manifest.model, manifest.version, manifest.artifact.sha256)
-                except ModelUnavailable as error:
-                    logger.warning("cannot serve %s; the others are served", error)
+    for release in snapshot.every():
+        manifest = release.manifest
+        for pool in pools.intersection(manifest.pools):
+            explain = pool == EXPLAIN
+            try:
+                _models.get(manifest.model, manifest.version, manifest.sha256, anywhere=explain)
+            except ModelUnavailable as error:
+                logger.warning("cannot serve %s; the others are served", error)
 
 
 class Engine(NamedTuple):
@@ -76,10 +83,24 @@ class Engine(NamedTuple):
     libraries: str = ""
 
 
+# What is done with a bundle.
+Work = Callable[[Bundle], tuple[Engine, list[Outcome]]]
+
+
 @app.task(name=INFER, bind=True, Request="workers.lost:BundleRequest")
 def infer(task: Task, message: Mapping[str, Any]) -> None:
     """Run one bundle. Raises UnreadableMessage (dead-lettered by the broker) for a message of another shape."""
-    bundle = Bundle.from_message(message)
+    _carry_out(task, Bundle.from_message(message), run_bundle)
+
+
+@app.task(name=STEP, bind=True, Request="workers.lost:BundleRequest")
+def step(task: Task, message: Mapping[str, Any]) -> None:
+    """Do one step of a batch, as `infer` does a bundle."""
+    _carry_out(task, Bundle.from_message(message), run_step)
+
+
+def _carry_out(task: Task, bundle: Bundle, work: Work) -> None:
+    """Do what a message asks for, once, and publish what came of it."""
     failpoint("worker.received", bundle.data)
     begun = time.monotonic()
     run = Run(
@@ -93,7 +114,7 @@ def infer(task: Task, message: Mapping[str, Any]) -> None:
     else:
         bundle, outcomes = _without_expired(bundle, run.started)
         if bundle.jobs:
-            engine, done = _run_announced(bundle, run)
+            engine, done = _announced(bundle, run, work)
             outcomes += done
     failpoint("worker.after_predict", bundle.data)
     run = replace(
@@ -131,13 +152,13 @@ def _without_expired(bundle: Bundle, now: float) -> tuple[Bundle, list[Outcome]]
     return (replace(bundle, jobs=tuple(kept), data=b"".join(data)) if outcomes else bundle), outcomes
 
 
-def _run_announced(bundle: Bundle, run: Run) -> tuple[Engine, list[Outcome]]:
-    """Run the bundle, and let the portal know if that takes a while."""
+def _announced(bundle: Bundle, run: Run, work: Work) -> tuple[Engine, list[Outcome]]:
+    """Run the bundle, and let the portal know if that takes longer than a moment."""
     announcement = threading.Timer(ANNOUNCE_AFTER_SECONDS, _announce, (bundle, run))
     announcement.daemon = True
     announcement.start()
     try:
-        return run_bundle(bundle)
+        return work(bundle)
     finally:
         announcement.cancel()
 
@@ -145,63 +166,86 @@ def _run_announced(bundle: Bundle, run: Run) -> tuple[Engine, list[Outcome]]:
 def run_bundle(bundle: Bundle) -> tuple[Engine, list[Outcome]]:
     """Predict a bundle in one call, or job by job when that fails. Returns what predicted it, and all outcomes."""
     try:
-        release, model = _models.get(bundle.model, bundle.version, bundle.sha256)
+        served = _models.get(bundle.model, bundle.version, bundle.sha256, anywhere=bundle.explain)
     except ModelUnavailable as error:
         logger.warning("cannot serve %s", error)
         failure = Failure(ErrorCode.MODEL_UNAVAILABLE, str(error), traceback.format_exc())
         return Engine(), [Outcome(job.id, job.attempt, failure=failure) for job in bundle.jobs]
     matrix = np.frombuffer(bundle.data, dtype="<f4").reshape(-1, bundle.columns)
     failpoint("worker.before_predict", bundle.data)
-    outcomes = _predict(release, model, matrix, bundle.jobs)
+    # What is for a container is never bundled.
+    CALL.set(Call(bundle.jobs[0].id, bundle.jobs[0].attempt, bundle.prefer))
+    outcomes = _predict(served, matrix, bundle.jobs, bundle.explain)
     if len(bundle.jobs) > 1 and any(o.failure for o in outcomes):
         # One bad job must fail alone.
         starts = np.cumsum([0, *(job.rows for job in bundle.jobs)])
         outcomes = [
             outcome
             for job, start in zip(bundle.jobs, starts, strict=False)
-            for outcome in _predict(release, model, matrix[start : start + job.rows], (job,))
+            for outcome in _predict(served, matrix[start : start + job.rows], (job,), bundle.explain)
         ]
-    return Engine(model.device, model.libraries), outcomes
+    return Engine(served.model.device, served.model.libraries), outcomes
 
 
-def _predict(release: Release, model: Model, matrix: Matrix, jobs: tuple[JobItem, ...]) -> list[Outcome]:
+def run_step(bundle: Bundle) -> tuple[Engine, list[Outcome]]:
+    """Do one step of a batch. Returns what predicted, if anything did, and the outcome of its job."""
+    (job,) = bundle.jobs
     try:
-        _check(release, matrix)
+        release = served = None
+        if bundle.step in steps.DESCRIBED:
+            release = _models.release(bundle.model, bundle.version, bundle.sha256)
+        if bundle.step in steps.PREDICTING:
+            served = _models.get(bundle.model, bundle.version, bundle.sha256, anywhere=True)
+        CALL.set(Call(job.id, job.attempt))
+        outcome = Outcome(job.id, job.attempt, outputs=steps.run(bundle.step, bundle.data, release, served))
+    except Exception as error:
+        return Engine(), [Outcome(job.id, job.attempt, failure=_failure(error, job.rows))]
+    return Engine() if served is None else Engine(served.model.device, served.model.libraries), [outcome]
+
+
+def _failure(error: Exception, rows: int) -> Failure:
+    """Return what the portal is told of an error."""
+    if isinstance(error, (BadData, DatasetError)):
+        return Failure(ErrorCode.BAD_DATA, str(error))
+    if isinstance(error, ModelUnavailable):
+        return Failure(ErrorCode.MODEL_UNAVAILABLE, str(error), traceback.format_exc())
+    if isinstance(error, MemoryError):
+        return Failure(ErrorCode.OUT_OF_MEMORY, f"out of memory at {rows} rows", traceback.format_exc())
+    if isinstance(error, ContainerUnavailable):
+        return Failure(ErrorCode.CONTAINER_UNAVAILABLE, str(error))
+    if isinstance(error, ContainerError):
+        return Failure(ErrorCode.CONTAINER_ERROR, str(error))
+    if isinstance(error, Unreachable):
+        return Failure(ErrorCode.STORAGE_AWAY, str(error), traceback.format_exc())
+    first_line = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return Failure(ErrorCode.MODEL_ERROR, first_line, traceback.format_exc())
+
+
+def _predict(served: Served, matrix: Matrix, jobs: tuple[JobItem, ...], explain: bool) -> list[Outcome]:
+    try:
+        _check(served.release, matrix)
         failpoint("worker.in_predict", matrix.data)
-        output = release.manifest.output
-        raw = model.predict(matrix)
-        if not np.isfinite(raw).all():
-            raise ValueError("the model gave a value that is not a finite number")
-        arrays = named_outputs(output, raw)
+        arrays = served.outputs(matrix, explain=explain)
+        # None of a container that goes on by itself.
+        tensors = served.release.manifest.tensors(explain=explain) if arrays else ()
         outcomes, start = [], 0
         for job in jobs:
             rows = slice(start, start + job.rows)
-            outcomes.append(Outcome(job.id, job.attempt, outputs=encode_tensors(output.tensors, arrays, rows)))
+            outcomes.append(Outcome(job.id, job.attempt, outputs=encode_tensors(tensors, arrays, rows)))
             start += job.rows
-    except _BadData as error:
-        failure = Failure(ErrorCode.BAD_DATA, str(error))
-    except MemoryError:
-        failure = Failure(ErrorCode.OUT_OF_MEMORY, f"out of memory at {len(matrix)} rows", traceback.format_exc())
     except Exception as error:
-        first_line = f"{type(error).__name__}: {error}".partition("\n")[0]
-        failure = Failure(ErrorCode.MODEL_ERROR, first_line, traceback.format_exc())
-    else:
-        return outcomes
-    return [Outcome(job.id, job.attempt, failure=failure) for job in jobs]
-
-
-class _BadData(ValueError):
-    """Data that the portal should have refused; the worker doesn't rely on it."""
+        return [Outcome(job.id, job.attempt, failure=_failure(error, len(matrix))) for job in jobs]
+    return outcomes
 
 
 def _check(release: Release, matrix: Matrix) -> None:
-    """Raise _BadData for what XGBoost would silently take for something else."""
+    """Raise BadData for what XGBoost would silently take for something else; the portal should have refused it."""
     columns = len(release.schema.names)
     if matrix.shape[1] != columns:
-        raise _BadData(f"{matrix.shape[1]} columns, the model takes {columns}")
+        raise BadData(f"{matrix.shape[1]} columns, the model takes {columns}")
     if faults := release.schema.faults(matrix):
         first = faults[0]
-        raise _BadData(f"row {first.row}, column '{release.schema.names[first.column]}': {first.reason}")
+        raise BadData(f"row {first.row}, column '{release.schema.names[first.column]}': {first.reason}")
 
 
 def _announce(bundle: Bundle, run: Run) -> None:

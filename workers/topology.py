@@ -7,19 +7,24 @@ Arguments of a queue can't be changed once it exists (RabbitMQ answers 406), so 
 policies; these are fixed because correctness hangs on them.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from celery import Celery
 from kombu import Exchange, Queue
 
 from workers.config import broker_is_embedded
+from workers.manifest import BATCH, CONTAINER, EXPLAIN
 
 REQUESTS = "inference.requests"
 RESULTS = "inference.results"
 DEAD = "inference.dead"
 PORTAL = "portal.tasks"
+# What happened, for anybody: subscribers bind queues of their own.
+EVENTS = "inference.events"
 
-POOLS = ("cpu", "gpu")
+# What a manifest's `pool` may be, and the pool of explanations.
+POOLS = ("cpu", "gpu", BATCH, EXPLAIN, CONTAINER)
 # Beside each pool's own lane a second one, where suspects are tried one at a time, in a process of their own.
 ISOLATED = ".isolated"
 RECORDER = "results.recorder"
@@ -43,6 +48,11 @@ class QueueSpec:
 def lane(pool: str, isolated: bool) -> str:
     """Return the name of a pool's lane, or of its isolation lane; `inference.<lane>` is the queue."""
     return f"{pool}{ISOLATED}" if isolated else pool
+
+
+def reads(pool: str, lanes: Collection[str]) -> bool:
+    """Tell whether who reads these lanes works for the pool, in its own lane or its isolation lane."""
+    return any(each in lanes for each in (lane(pool, False), lane(pool, True)))
 
 
 def routing_key(pool: str, isolated: bool, model: str) -> str:
@@ -103,6 +113,7 @@ def dead_letters() -> Queue:
 def declare(app: Celery) -> list[str]:
     """Declare every exchange and queue of the table on the app's broker; safe to repeat. Returns the queue names."""
     with app.connection_for_write() as connection, connection.channel() as channel:
+        Exchange(EVENTS, type="topic", durable=True).bind(channel).declare()
         for spec in TABLE:
             _queue(spec, declare=True).bind(channel).declare()
     return [spec.name for spec in TABLE]

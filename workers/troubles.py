@@ -25,6 +25,11 @@ def share() -> None:
     _folder = _folder or tempfile.TemporaryDirectory(prefix="inference-worker-")
 
 
+def folder() -> Path | None:
+    """Return what children and parent share; None in a process that was started otherwise."""
+    return None if _folder is None else Path(_folder.name)
+
+
 def note(release: Release, reason: str) -> None:
     """Note that this child can't load the release; `reason` is one line."""
     if _folder is not None:
@@ -93,4 +98,4 @@ def _is_held(mark: Path) -> bool:
 
 def _file(release: Release, folder: "tempfile.TemporaryDirectory[str]") -> Path:
     manifest = release.manifest
-    return Path(folder.name) / f"{manifest.model}.{manifest.version}.{manifest.artifact.sha256}"
+    return Path(folder.name) / f"{manifest.model}.{manifest.version}.{manifest.sha256}"

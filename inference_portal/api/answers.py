@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from inference_portal.api.accept import ANYTHING, preferred
 from inference_portal.errors import JOB_PROBLEMS, Problem
+from inference_portal.jobs import relay
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.pace import ask_again
 from inference_portal.jobs.position import queue_position
@@ -61,11 +62,23 @@ def result(request: HttpRequest | Any, job: Job) -> HttpResponse:
         raise Problem("result-not-kept", f"Job {job.id} was sent as fire and forget; its result is not kept.")
     if job.purged_at is not None:
         raise Problem("result-purged", f"The result of job {job.id} was removed at {job.purged_at:%Y-%m-%d %H:%M} UTC.")
+    if job.is_relay:
+        return relayed(relay.relayed(job))
     answer = Answer.of(
         job.reply, model=job.model, version=job.version, job_id=str(job.id), outputs=bytes(job.result or b"[]")
     )
     body, content_type, headers = media.encode(format_for(request, job), answer)
     return HttpResponse(body, content_type=content_type, headers=headers | {"Vary": "Accept"})
+
+
+def relayed(answer: relay.Relayed) -> HttpResponse:
+    """Return what a container has answered: its status, body and content type."""
+    response = HttpResponse(answer.body, status=answer.status, content_type=answer.content_type or None)
+    if not answer.content_type:
+        del response["Content-Type"]
+    # It comes from elsewhere: no page of it acts as one of ours.
+    response["Content-Security-Policy"] = "sandbox"
+    return response
 
 
 def format_for(request: HttpRequest | Any, job: Job) -> str:

@@ -62,7 +62,7 @@ def _read(request: Request) -> bytes:
         raise Problem("malformed", "Content-Length isn't a number.")
     length = int(text)
     if length > settings.MAX_REQUEST_BYTES:
-        _drain(request, length)
+        drain(request.META["wsgi.input"], length)
         raise Problem("too-large", f"{length:,} bytes; one request may have {settings.MAX_REQUEST_BYTES:,}.")
     body: bytes = request._request.body
     return body
@@ -76,8 +76,8 @@ def _read_chunked(request: Request) -> bytes:
     return body
 
 
-def _drain(request: Request, length: int) -> None:
+def drain(stream: Any, most: int) -> None:
     """Read what a client is sending, within reason: many see a broken connection instead of an early answer."""
-    left = min(length, DRAIN_BYTES)
-    while left > 0 and (part := request.META["wsgi.input"].read(min(left, 65536))):
+    left = min(most, DRAIN_BYTES)
+    while left > 0 and (part := stream.read(min(left, 65536))):
         left -= len(part)

@@ -18,7 +18,9 @@ from inference_portal.api.auth import caller_of
 from inference_portal.api.body import read_object, version_of
 from inference_portal.api.job_fields import AttemptSerializer
 from inference_portal.api.lists import FilteredListView
+from inference_portal.api.request_id import OfOneJob
 from inference_portal.api.schemas import dead_letters as schemas
+from inference_portal.catalog.traffic import refuse_retired
 from inference_portal.errors import Problem, as_problem, problem_of_many
 from inference_portal.jobs import dead_letters
 from inference_portal.jobs.dead_letters import UnknownDeadLetter
@@ -93,7 +95,7 @@ class DeadLetterListView(FilteredListView[Job]):
         return waiting.without_payload().select_related("team")
 
 
-class DeadLetterView(OperatorView):
+class DeadLetterView(OfOneJob, OperatorView):
     """GET one with all that is known about it."""
 
     @extend_schema(**schemas.DEAD_LETTER_DETAIL)
@@ -112,22 +114,21 @@ class DeadLetterView(OperatorView):
         return HttpResponse(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), content_type="application/json")
 
 
-class ReplayView(OperatorView):
+class ReplayView(OfOneJob, OperatorView):
     """POST tries one again."""
 
     @extend_schema(**schemas.REPLAY)
     def post(self, request: Request, job_id: UUID) -> HttpResponse:
         """Put it back into the queue, perhaps with another version or input."""
         data = read_object(request, "version", "inputs", "rows")
-        job = dead_letters.replay(
-            job_id=job_id, caller=caller_of(request), version=version_of(data), read=_reader(data)
-        )
+        version = _version_for(job_id, data)
+        job = dead_letters.replay(job_id=job_id, caller=caller_of(request), version=version, read=_reader(data))
         response = answers.accepted(job)
         response["X-Inference-Id"] = str(job.id)
         return response
 
 
-class DiscardView(OperatorView):
+class DiscardView(OfOneJob, OperatorView):
     """POST lets one go."""
 
     @extend_schema(**schemas.DISCARD)
@@ -145,10 +146,12 @@ class BulkReplayView(OperatorView):
     def post(self, request: Request) -> Response:
         """Put them back into the queue; one that can't be doesn't stop the others."""
         data = read_object(request, "ids", "version")
-        caller, version = caller_of(request), version_of(data)
+        caller = caller_of(request)
+        version_of(data)
 
-        def act(job_id: Any) -> dict[str, Any]:
-            job = dead_letters.replay(job_id=_uuid(job_id), caller=caller, version=version)
+        def act(text: Any) -> dict[str, Any]:
+            job_id = _uuid(text)
+            job = dead_letters.replay(job_id=job_id, caller=caller, version=_version_for(job_id, data))
             return {"status": 202, **answers.paths(job)}
 
         return _in_bulk(request, data, act)
@@ -200,6 +203,15 @@ def _reader(data: dict[str, Any]) -> Read | None:
     if "rows" in data:
         return lambda release: json_instances.decode(release, data["rows"], limits, key="rows").matrix
     return None
+
+
+def _version_for(job_id: UUID, data: dict[str, Any]) -> str | None:
+    """Return the body's version. Raises Invalid for what is none, and for one that is retired of the job's model."""
+    version = version_of(data)
+    if version is not None:
+        for model in Job.objects.filter(id=job_id).values_list("model", flat=True):
+            refuse_retired(model, version)
+    return version
 
 
 def _uuid(text: Any) -> UUID:

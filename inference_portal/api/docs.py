@@ -18,9 +18,9 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from inference_portal.api import schemas
 from inference_portal.api.auth import RolePermission
 from inference_portal.api.negotiation import ByTheView
+from inference_portal.api.schemas import pages as schemas
 from inference_portal.errors import PROBLEMS, Problem
 
 

@@ -19,6 +19,7 @@ from inference_portal import VERSION
 from inference_portal.jobs.models import ModelStatistics, ParkedMessage
 from inference_portal.jobs.pool import let_go, replace_broken
 from inference_portal.jobs.queues import queues
+from inference_portal.jobs.relay import places as relays
 from inference_portal.jobs.states import OPEN
 from inference_portal.jobs.streams import streams
 from inference_portal.jobs.waiting import hub
@@ -115,7 +116,8 @@ def _of_this_process() -> Iterable[Metric]:
     taken = GaugeMetricFamily("inference_places_taken", "Those of them that are taken.", labels=["process", "kind"])
     for kind, there_are, are_taken in (
         ("waiting_requests", hub.places, hub.taken),
-        ("event_streams", streams.places, streams.taken),
+        ("event_streams", streams.places.places, streams.places.taken),
+        ("relays", relays.places, relays.taken),
     ):
         places.add_metric([process, kind], there_are)
         taken.add_metric([process, kind], are_taken)

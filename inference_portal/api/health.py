@@ -7,7 +7,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from inference_portal.api import schemas
+from inference_portal.api.schemas import server as schemas
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Worker
 from inference_portal.store import model_store

@@ -8,11 +8,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from inference_portal.accounts.models import Role
-from inference_portal.api import answers, schemas
+from inference_portal.api import answers
 from inference_portal.api.auth import caller_of, require_role
 from inference_portal.api.body import read_object, version_of
 from inference_portal.api.job_fields import JobSerializer
 from inference_portal.api.request_id import OfOneJob
+from inference_portal.api.schemas import jobs as schemas
+from inference_portal.catalog.traffic import refuse_retired
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.rerun import NotWaiting, rerun
@@ -30,6 +32,8 @@ class JobActionView(OfOneJob):
         if job is None:
             raise Problem("not-found", f"There is no job '{job_id}'.")
         require_role(caller_of(request), Role.SUBMITTER)
+        if job.step:
+            raise Problem("conflict", f"The job is a step of batch {job.batch_id}; act on the batch.")
         return job
 
 
@@ -55,6 +59,7 @@ class JobRerunView(JobActionView):
         """Put it back into the queue, as its next attempt."""
         job = self.job(request, job_id, "result")
         version = version_of(read_object(request, "version"))
+        refuse_retired(job.model, version)
         try:
             job = rerun(job=job, caller=caller_of(request), version=version)
         except NotWaiting as refusal:

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from inference_portal.api import answers
+from inference_portal.api.delivery_fields import DeliverySerializer
 from inference_portal.jobs.models import Attempt, Job
 
 
@@ -46,8 +47,10 @@ class JobDetailSerializer(JobSerializer):
     deliveries = serializers.SerializerMethodField()
 
     class Meta(JobSerializer.Meta):
-        fields = (*JobSerializer.Meta.fields, "idempotency_key", "attempts", "deliveries")  # type: ignore[assignment]
+        fields = (*JobSerializer.Meta.fields, "idempotency_key", "sink", "attempts", "deliveries")  # type: ignore[assignment]
 
     def get_deliveries(self, job: Job) -> list[Any]:
-        """Return where its result went: nowhere but here, there is no other destination yet."""
-        return []
+        """Return where its result went, and how far it got."""
+        return list(
+            DeliverySerializer(job.deliveries.select_related("team").order_by("created_at", "id"), many=True).data
+        )

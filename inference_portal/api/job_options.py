@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypedDict
 
+from inference_portal.deliveries.addresses import check_url
 from inference_portal.jobs.models import Priority
 from workers.formats import Fault, Invalid, Malformed, Unavailable
 
@@ -17,9 +18,9 @@ HEADERS = {
     "X-Inference-Priority": "priority",
     "X-Inference-Ttl": "ttl_seconds",
     "X-Inference-Ordering-Key": "ordering_key",
+    "X-Inference-Webhook": "webhook",
+    "X-Inference-Sink": "sink",
 }
-# Of the contract, and not built yet: passing over them would mislead.
-_UNBUILT = ("X-Inference-Webhook", "X-Inference-Sink")
 _NUMBER = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 
 
@@ -29,6 +30,8 @@ class JobOptions(TypedDict):
     priority: Priority
     ttl: timedelta | None
     ordering_key: str
+    webhook: str
+    sink: str
 
 
 def from_headers(headers: Mapping[str, str]) -> JobOptions:
@@ -54,22 +57,18 @@ def from_fields(data: Mapping[str, Any]) -> JobOptions:
     return options
 
 
-def compared(options: JobOptions) -> tuple[int, float | None, str]:
+def compared(options: JobOptions) -> tuple[Any, ...]:
     """Return what a repeat of the request must have in common with it, JSON-ready."""
     ttl = options["ttl"]
-    return int(options["priority"]), None if ttl is None else ttl.total_seconds(), options["ordering_key"]
-
-
-def refuse_unbuilt(headers: Mapping[str, str]) -> None:
-    """Raise Unavailable for a header that the contract knows and this version doesn't."""
-    for header in _UNBUILT:
-        if header in headers:
-            raise Unavailable(f"The header {header} is not available yet, leave it out.")
+    always = (int(options["priority"]), None if ttl is None else ttl.total_seconds(), options["ordering_key"])
+    # Without them as before there were any: the ids of then are still known.
+    if options["sink"]:
+        return (*always, options["webhook"], options["sink"])
+    return (*always, options["webhook"]) if options["webhook"] else always
 
 
 def refuse_headers(headers: Mapping[str, str]) -> None:
     """Raise Unavailable for a header where only the fields count: passing over it would mislead."""
-    refuse_unbuilt(headers)
     for header, field in HEADERS.items():
         if header in headers:
             raise Unavailable(f"The header {header} is not read on this path; send the field '{field}'.")
@@ -88,6 +87,8 @@ def _read(given: Mapping[str, Any]) -> tuple[JobOptions, dict[str, str]]:
         priority=values.get("priority", Priority.NORMAL),
         ttl=values.get("ttl_seconds"),
         ordering_key=values.get("ordering_key", ""),
+        webhook=values.get("webhook", ""),
+        sink=values.get("sink", ""),
     )
     return options, faults
 
@@ -112,8 +113,23 @@ def _ordering_key(value: Any) -> str:
     return value
 
 
+def _webhook(value: Any) -> str:
+    # `Forbidden` is a ValueError.
+    check_url(value if isinstance(value, str) else "")
+    return str(value)
+
+
+def _sink(value: Any) -> str:
+    # Whether there is one of this name for the team is told once it is known whose request it is.
+    if not isinstance(value, str) or not value:
+        raise ValueError("expected the name of a sink")
+    return value
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "priority": _priority,
     "ttl_seconds": _ttl,
     "ordering_key": _ordering_key,
+    "webhook": _webhook,
+    "sink": _sink,
 }

@@ -12,12 +12,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from inference_portal.api import answers, job_options, request_id, schemas, submission
+from inference_portal.api import answers, job_options, request_id, submission
 from inference_portal.api.auth import caller_of
 from inference_portal.api.body import read_json_body, read_object
+from inference_portal.api.input_files import InputFiles
 from inference_portal.api.job_fields import JobDetailSerializer, JobSerializer
 from inference_portal.api.lists import NewestFirst, check_parameters
 from inference_portal.api.request_id import Names, OfOneJob
+from inference_portal.api.schemas import jobs as schemas
 from inference_portal.api.submission import Submission
 from inference_portal.errors import as_problem, problem_of_many
 from inference_portal.jobs.models import Job, JobQuerySet
@@ -30,6 +32,7 @@ class JobFilter(django_filters.FilterSet):
 
     state = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in State])
     label = django_filters.CharFilter(method="labelled", strip=False)
+    batch = django_filters.UUIDFilter("batch_id")
     created_after = django_filters.IsoDateTimeFilter("accepted_at", "gte")
     created_before = django_filters.IsoDateTimeFilter("accepted_at", "lt")
 
@@ -61,7 +64,9 @@ class JobListView(generics.ListAPIView[Job]):
 
     def get_queryset(self) -> JobQuerySet:
         """Return the jobs that exist for the caller."""
-        return Job.objects.visible_to(caller_of(self.request)).without_payload().select_related("team")
+        jobs = Job.objects.visible_to(caller_of(self.request)).without_payload().select_related("team")
+        # The steps of a batch are for those who ask for them.
+        return jobs if "batch" in self.request.query_params else jobs.requests()
 
     @extend_schema(**schemas.JOB_CREATE)
     def post(self, request: Request) -> HttpResponse:
@@ -104,10 +109,11 @@ class JobBulkView(APIView):
         if not isinstance(items, list) or not 1 <= len(items) <= submission.MAX_BULK:
             raise Invalid(Fault("/jobs", f"expected a list of 1 to {submission.MAX_BULK:,} jobs"))
         caller = caller_of(request)
+        files = InputFiles(caller)
         read: list[Submission | Exception] = []
         for item in items:
             try:
-                read.append(submission.read(item, caller))
+                read.append(submission.read(item, caller, files))
             except submission.REFUSALS as refusal:
                 read.append(refusal)
         stored = iter(submission.store([each for each in read if isinstance(each, Submission)], caller))
@@ -121,7 +127,7 @@ def _submit(request: Request, names: Names) -> HttpResponse:
     job_options.refuse_headers(request.headers)
     data = json_body.read_object(read_json_body(request))
     caller = caller_of(request)
-    (stored,) = submission.store([submission.read(data, caller, names)], caller)
+    (stored,) = submission.store([submission.read(data, caller, InputFiles(caller), names)], caller)
     if isinstance(stored, BaseException):
         raise stored
     response = answers.accepted(stored)

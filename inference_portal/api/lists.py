@@ -2,7 +2,7 @@
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from django.db import DataError
 from django.db.models import Model
 from django.http import QueryDict
 from rest_framework import generics, pagination
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
@@ -23,16 +24,46 @@ M = TypeVar("M", bound=Model)
 PAGE_PARAMETERS = ("cursor", "page_size")
 
 
-class NewestFirst(pagination.CursorPagination):
+class Pages(pagination.CursorPagination):
+    """What the size of a page and the OpenAPI page of a list have in common."""
+
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 500
+
+    def get_page_size(self, request: Request) -> int | None:
+        """Return how many entries a page has, at most `max_page_size`. Raises Invalid for what is no such number."""
+        text = request.query_params.get(self.page_size_query_param, str(self.page_size))
+        if not re.fullmatch("0*[1-9][0-9]{0,29}", text):
+            raise Invalid(Fault(f"/{self.page_size_query_param}", "expected a whole number above 0"))
+        return super().get_page_size(request)
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Return what the OpenAPI page says of a list with such entries."""
+        return components.page(schema)
+
+
+class ByNumber(Pages):
+    """In the order of `number`, which no two entries share: Django REST framework's own cursors do."""
+
+    ordering = "number"
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
+        """Return the page that the cursor names. Raises Invalid for the size, Problem (400) for the cursor."""
+        self.get_page_size(request)
+        try:
+            return super().paginate_queryset(queryset, request, view) or []
+        except (NotFound, ValueError, OverflowError, DataError) as error:
+            # A cursor that we didn't make.
+            raise Problem("malformed", f"The cursor can't be read: {error}") from error
+
+
+class NewestFirst(Pages):
     """Newest first; pages stay right while entries come in, and where many have the same time.
 
     The view names the time in `newest_by`. A cursor is the entry at which a page ends, by its time and its id; Django
     REST framework's own ones know the time alone, and lose their way back among equal ones.
     """
-
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 500
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         """Return the page that the cursor names. Raises Invalid for the size, Problem (400) for cursor and filters."""
@@ -52,17 +83,6 @@ class NewestFirst(pagination.CursorPagination):
     def get_previous_link(self) -> str | None:
         """Return the address of what is newer."""
         return self._link("before", self.page[0]) if self.page and self.has_previous else None
-
-    def get_page_size(self, request: Request) -> int | None:
-        """Return how many entries a page has, at most `max_page_size`. Raises Invalid for what is no such number."""
-        text = request.query_params.get(self.page_size_query_param, str(self.page_size))
-        if not re.fullmatch("0*[1-9][0-9]{0,29}", text):
-            raise Invalid(Fault(f"/{self.page_size_query_param}", "expected a whole number above 0"))
-        return super().get_page_size(request)
-
-    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """Return what the OpenAPI page says of a list with such entries."""
-        return components.page(schema)
 
     def _page(self, queryset: Any, cursor: str | None, size: int) -> list[Any]:
         order, back = (f"-{self._by}", "-id"), False
@@ -109,9 +129,11 @@ def check_parameters(given: QueryDict, filters: Iterable[str]) -> None:
 class FilteredListView(generics.ListAPIView[M]):
     """GET a list. `filters` maps each parameter to the field that must equal it; no other parameter is passed over."""
 
-    pagination_class = NewestFirst
+    pagination_class: type[Pages] = NewestFirst
     newest_by: str
     filters: dict[str, str] = {}
+    # What a parameter may be, where that is a handful of words.
+    choices: dict[str, Collection[str]] = {}
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return a page. Raises Problem for a parameter that doesn't exist or can't be read."""
@@ -119,6 +141,9 @@ class FilteredListView(generics.ListAPIView[M]):
         unreadable = [name for name in self.filters if "\0" in request.query_params.get(name, "")]
         if unreadable:
             raise Invalid(*(Fault(f"/{name}", "expected text without NUL") for name in unreadable))
+        for name, words in self.choices.items():
+            if name in request.query_params and request.query_params[name] not in words:
+                raise Invalid(Fault(f"/{name}", f"expected one of {', '.join(words)}"))
         return super().get(request, *args, **kwargs)
 
     def filter_queryset(self, queryset: Any) -> Any:

@@ -7,9 +7,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from inference_portal.api import schemas
 from inference_portal.api.auth import caller_of
 from inference_portal.api.request_id import OfOneJob
+from inference_portal.api.schemas import jobs as schemas
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.states import State

@@ -58,6 +58,13 @@ def refuse_headers(headers: Mapping[str, str]) -> None:
             raise Unavailable(f"The header {header} is not read on this path; {instead}.")
 
 
+def refuse_names(headers: Mapping[str, str]) -> None:
+    """Raise Unavailable where nothing has a name of the client's: who sent one would believe in it, and send again."""
+    for header in _OF_ONE:
+        if header in headers:
+            raise Unavailable(f"The header {header} is not read on this path; sent twice, it would be done twice.")
+
+
 def read_uuid(text: str) -> UUID | None:
     """Return the UUID, in any of its usual forms; None for anything else."""
     try:

@@ -4,20 +4,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
 from inference_portal.accounts.callers import Caller
 from inference_portal.api import job_options, request_id
 from inference_portal.api.body import version_of
+from inference_portal.api.input_files import InputFiles
 from inference_portal.api.request_id import NO_NAMES, Names
+from inference_portal.catalog.traffic import choose
+from inference_portal.deliveries.sinks.choice import NoSuchSink
+from inference_portal.deliveries.sinks.choice import choose as choose_sink
 from inference_portal.errors import Problem
 from inference_portal.jobs import repeats
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.repeats import AlreadyAccepted, Identity
 from inference_portal.jobs.services import job_new, jobs_accept
 from inference_portal.limits import request_limits
-from inference_portal.store import model_store
 from workers.formats import (
     Decoded,
     Fault,
@@ -40,9 +44,8 @@ MAX_BULK = 1_000
 MAX_LABELS = 20
 MAX_LABEL_LENGTH = 64
 KEY = "idempotency_key"
-_FIELDS = {"model", "version", "inputs", "rows", KEY, "labels", *job_options.HEADERS.values()}
-# Of the contract, and not built yet.
-_UNBUILT = {"input_uri", "webhook", "sink"}
+_INPUTS = {"inputs", "rows", "input_uri"}
+_FIELDS = {"model", "version", *_INPUTS, KEY, "labels", *job_options.HEADERS.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,11 @@ class Submission:
     is_new: bool
 
 
-def read(data: Any, caller: Caller, names: Names = NO_NAMES) -> Submission:
-    """Read one body; `names` has what path and headers say about its id.
+def read(data: Any, caller: Caller, files: InputFiles, names: Names = NO_NAMES) -> Submission:
+    """Read one body, and the file that it names; `names` has what path and headers say about its id.
 
-    Raises Invalid with the field, Malformed, Problem, UnknownModel, TooLarge, Mismatch.
+    A repeat is known by its body alone: it needs no storage, and gets the job that the first one became, whatever
+    became of the file. Raises Invalid with the field, Malformed, Problem, UnknownModel, TooLarge, Mismatch.
     """
     if not isinstance(data, dict):
         raise Invalid(Fault("", "expected an object"))
@@ -66,14 +70,22 @@ def read(data: Any, caller: Caller, names: Names = NO_NAMES) -> Submission:
     earlier = repeats.first(identity, caller)
     if earlier is not None:
         return Submission(identity, earlier, is_new=False)
-    release = _release(data)
+    options = job_options.from_fields(data)
+    labels = _labels(data)
+    job_id = identity.id or uuid4()
+    release = _release(data, options["ordering_key"] or str(job_id))
+    try:
+        options["sink"] = choose_sink(options["sink"], release, caller)
+    except NoSuchSink as error:
+        raise Invalid(Fault("/sink", str(error))) from error
     job = job_new(
         caller=caller,
         release=release,
-        decoded=_decode(release, data),
+        decoded=_decode(release, data, files),
         identity=identity,
-        labels=_labels(data),
-        **job_options.from_fields(data),
+        job_id=job_id,
+        labels=labels,
+        **options,
     )
     return Submission(identity, job, is_new=True)
 
@@ -94,9 +106,6 @@ def _result(submission: Submission, error: BaseException | None, caller: Caller)
 
 
 def _check_fields(data: Mapping[str, Any]) -> None:
-    if unbuilt := sorted(_UNBUILT & data.keys()):
-        faults = tuple(Fault(f"/{name}", "not available yet, leave it out") for name in unbuilt)
-        raise Problem("not-available", f"Not available yet: {', '.join(unbuilt)}.", faults=faults)
     if unknown := sorted(data.keys() - _FIELDS):
         raise Invalid(*(Fault(f"/{escape(shown(name))}", "there is no such field") for name in unknown[:MAX_FAULTS]))
 
@@ -124,16 +133,18 @@ def _canonical(data: dict[str, Any]) -> bytes:
             raise Malformed("the body is nested too deeply") from error
 
 
-def _release(data: Mapping[str, Any]) -> Release:
+def _release(data: Mapping[str, Any], key: str) -> Release:
     model = data.get("model")
     if not isinstance(model, str):
         raise Invalid(Fault("/model", "expected the name of a model"))
-    return model_store().get(model, version_of(data))
+    return choose(model, version_of(data), key)
 
 
-def _decode(release: Release, data: dict[str, Any]) -> Decoded:
-    if ("inputs" in data) == ("rows" in data):
-        raise Invalid(Fault("", "expected either 'inputs' (V2 tensors) or 'rows'"))
+def _decode(release: Release, data: dict[str, Any], files: InputFiles) -> Decoded:
+    if len(_INPUTS & data.keys()) != 1:
+        raise Invalid(Fault("", "expected one of 'inputs' (V2 tensors), 'rows' and 'input_uri'"))
+    if "input_uri" in data:
+        return files.decode(release, data["input_uri"])
     if "inputs" in data:
         return json_v2.decode(release, data, request_limits())
     return json_instances.decode(release, data["rows"], request_limits(), key="rows")

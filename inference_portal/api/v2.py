@@ -13,8 +13,9 @@ from rest_framework.views import APIView
 
 from inference_portal import VERSION
 from inference_portal.accounts.models import Role
-from inference_portal.api import schemas
 from inference_portal.api.body import read_object
+from inference_portal.api.schemas import server as schemas
+from inference_portal.catalog.traffic import choose, current
 from inference_portal.errors import Problem
 from inference_portal.jobs.models import ModelStatistics, Worker
 from inference_portal.store import model_store
@@ -70,7 +71,7 @@ class ModelView(APIView):
     @extend_schema(**schemas.MODEL_METADATA)
     def get(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Return the model's metadata, from its manifest."""
-        release = model_store().get(model, version)
+        release = choose(model, version)
         return JsonResponse(json_v2.metadata(release.manifest, [version] if version else versions_of(model)))
 
 
@@ -80,7 +81,7 @@ class ModelReadyView(APIView):
     @extend_schema(**schemas.MODEL_READY)
     def get(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Say whether a worker that can serve the model was heard lately, or its pool may scale from zero."""
-        manifest = model_store().get(model, version).manifest
+        manifest = choose(model, version).manifest
         if not ready([manifest]):
             detail = f"No worker that serves {served_as(manifest)} was heard lately; requests wait for one."
             raise Problem("not-ready", detail)
@@ -93,7 +94,7 @@ class ModelConfigView(APIView):
     @extend_schema(**schemas.MODEL_CONFIG)
     def get(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Return the model's configuration, from its manifest."""
-        return JsonResponse(json_v2.configuration(model_store().get(model, version).manifest))
+        return JsonResponse(json_v2.configuration(choose(model, version).manifest))
 
 
 class ModelStatsView(APIView):
@@ -102,7 +103,7 @@ class ModelStatsView(APIView):
     @extend_schema(**schemas.MODEL_STATS)
     def get(self, request: Request, model: str, version: str | None = None) -> HttpResponse:
         """Return what each version has done, as counted with each result."""
-        release = model_store().get(model, version)
+        release = choose(model, version)
         versions = [release.manifest.version] if version else versions_of(model)
         sums = {each.version: each for each in ModelStatistics.objects.filter(model=model, version__in=versions)}
         return JsonResponse(
@@ -126,25 +127,22 @@ class RepositoryIndexView(APIView):
         manifests = [
             releases[model][version].manifest for model in sorted(releases) for version in _sorted(releases[model])
         ]
-        able = ready(manifests)
-        return JsonResponse(
-            [
-                {
-                    "name": manifest.model,
-                    "version": manifest.version,
-                    "state": "READY" if served_as(manifest) in able else "UNAVAILABLE",
-                    "reason": "" if served_as(manifest) in able else "no worker that serves it was heard lately",
-                }
-                for manifest in manifests
-                if served_as(manifest) in able or not only_ready
-            ],
-            safe=False,
-        )
+        able, retired = ready(manifests), current().retired
+        index = []
+        for manifest in manifests:
+            reason = "" if served_as(manifest) in able else "no worker that serves it was heard lately"
+            if (manifest.model, manifest.version) in retired:
+                reason = "retired"
+            if not (only_ready and reason):
+                state = "UNAVAILABLE" if reason else "READY"
+                index.append({"name": manifest.model, "version": manifest.version, "state": state, "reason": reason})
+        return JsonResponse(index, safe=False)
 
 
 def versions_of(model: str) -> list[str]:
-    """Return a model's versions in their order."""
-    return _sorted(model_store().snapshot().releases.get(model, {}))
+    """Return a model's versions in their order, without the retired ones."""
+    retired = current().retired
+    return _sorted(v for v in model_store().snapshot().releases.get(model, {}) if (model, v) not in retired)
 
 
 def served_as(manifest: Manifest) -> str:

@@ -24,7 +24,8 @@ COUNTED_JOBS = 20_000
 
 def context(caller: Caller) -> dict[str, Any]:
     """Return what the dashboard shows to this caller."""
-    jobs = Job.objects.visible_to(caller)
+    # Of a batch its own page tells.
+    jobs = Job.objects.visible_to(caller).requests()
     lately = jobs.filter(accepted_at__gte=timezone.now() - LATELY).order_by("-accepted_at")
     counts = Counter(lately.values_list("state", flat=True)[:COUNTED_JOBS])
     newest = jobs.without_payload().select_related("team").order_by("-accepted_at")

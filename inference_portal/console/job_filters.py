@@ -1,9 +1,10 @@
-"""The filters of the lists of jobs and of dead letters.
+"""The filters of the lists of jobs, of dead letters, and of what else has a state.
 
 Their choices come from elsewhere than the table, which may have very many rows.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
 from typing import Any
 
 from django.contrib.admin import ModelAdmin
@@ -20,7 +21,7 @@ from inference_portal.store import model_store
 
 
 class FieldFilter(DropdownFilter):
-    """Keeps the jobs whose field `parameter_name` has the chosen value."""
+    """Keeps what has the chosen value in the field `parameter_name`."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
         """Apply the choice."""
@@ -33,10 +34,11 @@ class StateFilter(FieldFilter):
 
     title = "state"
     parameter_name = "state"
+    states: type[StrEnum] = State
 
     def lookups(self, request: HttpRequest, model_admin: "ModelAdmin[Any]") -> list[tuple[str, str]]:
         """Return all states."""
-        return [(state.value, state_text(state)) for state in State]
+        return [(state.value, state_text(state)) for state in self.states]
 
 
 class ModelFilter(FieldFilter):

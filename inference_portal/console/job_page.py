@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from inference_portal.accounts.callers import Caller
 from inference_portal.accounts.models import Role
 from inference_portal.console.audit import audit_rows
+from inference_portal.console.delivery_rows import delivery_rows
 from inference_portal.console.state_labels import state_label
 from inference_portal.console.tables import input_table, output_table
 from inference_portal.console.times import duration_text, moment_text
@@ -17,6 +20,7 @@ from inference_portal.jobs.stored_input import job_release
 
 # A longer one is fetched from its path.
 MAX_RAW_CHARACTERS = 20_000
+MAX_DELIVERIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +44,35 @@ def context(job: Job, caller: Caller) -> dict[str, Any]:
         "facts": facts(job, caller),
         "trouble": trouble(job),
         "retry": _retry(job),
-        "unserved": not job.is_final and not _is_served(job),
+        "unserved": not job.step and not job.is_final and not _is_served(job),
         "inputs": input_table(job),
-        "outputs": output_table(job, release) if job.result is not None else None,
+        "outputs": output_table(job, release) if job.result is not None and not job.step else None,
+        # What a step has to do, and what it says that it did.
+        "work": step_text(bytes(job.input)) if job.step else None,
+        "done": step_text(bytes(job.result or b"")) if job.step else None,
         "release_known": release is not None,
         "raw": raw if len(raw) <= MAX_RAW_CHARACTERS else None,
         "attempts": attempt_rows(job),
         "shows_traceback": is_operator,
         "is_dead_letter": is_operator and job.state == State.DEAD_LETTERED,
+        "deliveries": delivery_rows(job.deliveries.order_by("-created_at")[:MAX_DELIVERIES]),
         "audit": audit_rows(job.id) if is_operator else [],
-        "may_cancel": not job.is_final and caller.role.allows(Role.SUBMITTER),
-        "may_rerun": can_be_rerun(job) and caller.role.allows(Role.SUBMITTER),
+        "may_cancel": not job.step and not job.is_final and caller.role.allows(Role.SUBMITTER),
+        "may_rerun": not job.step and can_be_rerun(job) and caller.role.allows(Role.SUBMITTER),
         "status_path": job.status_path,
         "result_path": job.result_path,
     }
+
+
+def step_text(text: bytes) -> str | None:
+    """Return a step's JSON for people, its beginning; None for nothing."""
+    if not text:
+        return None
+    try:
+        shown = orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:
+        shown = text.decode(errors="replace")
+    return shown if len(shown) <= MAX_RAW_CHARACTERS else f"{shown[:MAX_RAW_CHARACTERS]}…"
 
 
 def trouble(job: Job) -> Trouble | None:
@@ -89,6 +108,7 @@ def facts(job: Job, caller: Caller) -> list[tuple[str, str]]:
         ("Idempotency key", job.idempotency_key or "–"),
         ("Priority", job.get_priority_display()),
         ("Ordering key", job.ordering_key or "–"),
+        ("Sink", job.sink or "–"),
         ("Accepted (UTC)", moment_text(job.accepted_at)),
         ("Started (UTC)", moment_text(job.started_at)),
         ("Finished (UTC)", moment_text(job.finished_at)),
@@ -100,6 +120,8 @@ def facts(job: Job, caller: Caller) -> list[tuple[str, str]]:
         ("Libraries", job.libraries or "–"),
         ("Model file", f"sha256 {job.sha256[:12]}"),
     ]
+    if job.step:
+        known.insert(0, ("Step", f"{job.step} of batch {job.batch_id}"))
     return [("Team", job.team.name), *known] if caller.sees_all_teams else known
 
 

@@ -38,7 +38,11 @@ class JobAdmin(JobList):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Job]:
         """Return the jobs that exist for the caller, without their payload."""
-        return Job.objects.visible_to(require(request, Role.VIEWER)).without_payload().select_related("team")
+        jobs = Job.objects.visible_to(require(request, Role.VIEWER)).without_payload().select_related("team")
+        # The steps of batches are reached from those, and found by their ids.
+        match = request.resolver_match
+        is_list = match is not None and match.url_name == "jobs_job_changelist" and not request.GET.get("q")
+        return jobs.requests() if is_list else jobs
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         """Return the columns; the team is for those who see several."""
@@ -84,6 +88,8 @@ class JobAdmin(JobList):
         job = Job.objects.visible_to(caller).defer("result").filter(id=job_id).first()
         if job is None:
             return self._unknown(request, str(job_id))
+        if job.step:
+            return self._of_batch(request, job)
         try:
             rerun(job=job, caller=caller)
         except (NotWaiting, Full, Invalid) as refusal:
@@ -100,12 +106,18 @@ class JobAdmin(JobList):
         job = self.get_queryset(request).filter(id=job_id).first()
         if job is None:
             return self._unknown(request, str(job_id))
+        if job.step:
+            return self._of_batch(request, job)
         if job_cancel(job_id=job_id):
             messages.success(request, "The job was cancelled.")
         else:
             job.refresh_from_db(fields=["state"])
             messages.warning(request, f"The job is {state_text(job.state)}, it can't be cancelled any more.")
         return redirect("admin:jobs_job_change", job_id)
+
+    def _of_batch(self, request: HttpRequest, job: Job) -> HttpResponse:
+        messages.warning(request, "The job is a step of this batch; act on the batch.")
+        return redirect("admin:batches_batch_change", job.batch_id)
 
     def _unknown(self, request: HttpRequest, object_id: str) -> HttpResponse:
         messages.warning(request, f"There is no job {object_id}.")

@@ -6,11 +6,15 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from inference_portal.accounts.models import Role
+from inference_portal.catalog.traffic import current
+from inference_portal.catalog.versions import versions_of
 from inference_portal.console.access import require
 from inference_portal.console.page import page
 from inference_portal.jobs.models import Worker
 from inference_portal.store import model_store
-from workers.manifest import ManifestError
+from workers.template.yaml_file import ManifestError
+
+STATE_COLOURS = {"serving": "success", "standby": "info", "new": "", "retired": "warning"}
 
 
 def model_list(request: HttpRequest) -> HttpResponse:
@@ -22,24 +26,36 @@ def model_list(request: HttpRequest) -> HttpResponse:
         "Models",
         releases=releases(),
         problems=[_problem(problem) for problem in model_store().snapshot().problems],
+        troubles=[
+            {"model": model, "text": text}
+            for model in sorted(model_store().snapshot().releases)
+            for text in current().problems(model)
+        ],
         may_submit=caller.role.allows(Role.SUBMITTER),
     )
 
 
 def releases() -> list[dict[str, Any]]:
     """Return all releases for display, by model, the newest version first."""
+    return [row for model in sorted(model_store().snapshot().releases) for row in versions(model)]
+
+
+def versions(model: str) -> list[dict[str, Any]]:
+    """Return a model's versions for display, the newest first. Raises UnknownModel."""
     served = {name for worker in Worker.objects.alive() for name in worker.serves}
     return [
         {
-            "manifest": release.manifest,
-            "newest": i == 0,
-            "sha256": release.manifest.artifact.sha256[:12],
-            "columns": len(release.manifest.columns),
-            "labels": ", ".join(release.manifest.output.labels),
-            "served": f"{model}:{version}" in served,
+            "manifest": each.release.manifest,
+            "state": each.state,
+            "label": STATE_COLOURS[each.state],
+            "traffic": each.percent,
+            "sha256": each.release.manifest.sha256[:12],
+            "columns": len(each.release.manifest.columns),
+            "labels": ", ".join(each.release.manifest.output.labels),
+            "served": f"{model}:{each.version}" in served,
+            "proof": each.proof,
         }
-        for model, versions in sorted(model_store().snapshot().releases.items())
-        for i, (version, release) in enumerate(sorted(versions.items(), key=lambda item: -int(item[0])))
+        for each in reversed(versions_of(model))
     ]
 
 

@@ -16,12 +16,18 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     if caller is None:
         return []
     predict = [_item("New prediction", "add_circle", reverse("admin:predict"))]
+    batch = [_item("New batch", "playlist_add", reverse("admin:new_batch"))]
     groups = [
         _group(
             "Inference",
             _item("Dashboard", "monitoring", reverse("admin:index")),
             *(predict if caller.role.allows(Role.SUBMITTER) else []),
             _item("Jobs", "list_alt", reverse("admin:jobs_job_changelist")),
+            *(batch if caller.role.allows(Role.SUBMITTER) else []),
+            _item("Batches", "table_rows", reverse("admin:batches_batch_changelist")),
+            _item("Schedules", "event_repeat", reverse("admin:batches_schedule_changelist")),
+            _item("Deliveries", "send", reverse("admin:deliveries_delivery_changelist")),
+            _item("Webhooks", "webhook", reverse("admin:deliveries_endpoint_changelist")),
             _item("Models", "deployed_code", reverse("admin:models")),
             _item("Workers", "memory", reverse("admin:jobs_worker_changelist")),
         )

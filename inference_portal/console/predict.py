@@ -1,18 +1,21 @@
 """New prediction: choose a model, fill in one row, and look at the job that this makes."""
 
+from uuid import uuid4
+
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from inference_portal.accounts.models import Role
+from inference_portal.catalog.traffic import choose as choose_release
 from inference_portal.console.access import require
 from inference_portal.console.model_page import releases
 from inference_portal.console.page import page
 from inference_portal.console.prediction_form import PredictionForm, example
+from inference_portal.deliveries.sinks.choice import choose as choose_sink
 from inference_portal.jobs.quota import Full
 from inference_portal.jobs.repeats import Identity
 from inference_portal.jobs.services import job_accept, job_new
-from inference_portal.store import model_store
 from workers.model_store import UnknownModel
 
 # Nobody fills in more; such a model is for programs.
@@ -22,14 +25,15 @@ MAX_FIELDS = 500
 def choose(request: HttpRequest) -> HttpResponse:
     """Offer the served models."""
     require(request, Role.SUBMITTER)
-    return page(request, "console/choose.html", "New prediction", releases=releases())
+    offered = [each for each in releases() if each["state"] != "retired"]
+    return page(request, "console/choose.html", "New prediction", releases=offered)
 
 
 def predict(request: HttpRequest, model: str, version: str) -> HttpResponse:
     """Show the form of one release; a valid one becomes a job, as if it had come through the API."""
     caller = require(request, Role.SUBMITTER)
     try:
-        release = model_store().get(model, version)
+        release = choose_release(model, version)
     except UnknownModel:
         messages.warning(request, f"{model}:{version} is not served here.")
         return redirect("admin:predict")
@@ -40,7 +44,14 @@ def predict(request: HttpRequest, model: str, version: str) -> HttpResponse:
     initial = sample if "example" in request.GET else None
     form = PredictionForm(release, request.POST if request.method == "POST" else None, initial)
     if form.is_valid() and form.decoded is not None:
-        job = job_new(caller=caller, release=release, decoded=form.decoded, identity=Identity(""))
+        job = job_new(
+            caller=caller,
+            release=release,
+            decoded=form.decoded,
+            identity=Identity(""),
+            job_id=uuid4(),
+            sink=choose_sink("", release, caller),
+        )
         try:
             job_accept(job=job)
         except Full as full:

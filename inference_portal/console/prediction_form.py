@@ -3,15 +3,15 @@
 from typing import Any
 
 import numpy as np
-import orjson
 from django import forms
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from inference_portal.console.tables import cell_text
 from inference_portal.limits import request_limits
 from workers.formats import Decoded, Invalid, escape, json_instances
-from workers.manifest import Column
+from workers.golden import GoldenError, read_samples
 from workers.model_store import Release
+from workers.template.columns import Column
 
 
 class PredictionForm(forms.Form):
@@ -44,14 +44,15 @@ class PredictionForm(forms.Form):
 
 def example(release: Release) -> dict[str, str] | None:
     """Return the first golden sample as the form's values; None when the release has none that can be read."""
-    if release.manifest.golden is None:
-        return None
     try:
-        row = orjson.loads((release.folder / release.manifest.golden).read_bytes())["inputs"][0]
-        cells = release.schema.cells(np.array(row, dtype=np.float32))
-        return {_field(i): "" if row[i] is None else cell_text(value) for i, value in enumerate(cells)}
-    except (OSError, ValueError, LookupError, TypeError):
+        samples = read_samples(release)
+    except GoldenError:
         return None
+    if samples is None:
+        return None
+    row = samples.decoded.matrix[0]
+    cells = release.schema.cells(row)
+    return {_field(i): "" if np.isnan(row[i]) else cell_text(value) for i, value in enumerate(cells)}
 
 
 def _field(i: int) -> str:
@@ -62,8 +63,8 @@ def _choice(column: Column) -> forms.ChoiceField:
     choices = [(text, text) for text in column.categories]
     return forms.ChoiceField(
         label=column.name,
-        required=not column.missing,
-        choices=[("", "(missing)" if column.missing else "Choose"), *choices],
+        required=_required(column),
+        choices=[("", "Choose" if _required(column) else f"({_left_out(column)})"), *choices],
         widget=UnfoldAdminSelectWidget(),
         error_messages={"required": "A value is required."},
     )
@@ -74,7 +75,7 @@ def _number(column: Column) -> forms.FloatField:
     widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"})
     errors = {"required": "A value is required.", "invalid": "Enter a number, such as 1.5."}
     return forms.FloatField(
-        label=column.name, required=not column.missing, help_text=_hint(column), widget=widget, error_messages=errors
+        label=column.name, required=_required(column), help_text=_hint(column), widget=widget, error_messages=errors
     )
 
 
@@ -82,6 +83,14 @@ def _hint(column: Column) -> str:
     parts = ["whole number"] if column.type == "int" else []
     if column.range is not None:
         parts.append(f"{column.range[0]:,g} to {column.range[1]:,g}")
-    if column.missing:
-        parts.append("may stay empty")
+    if not _required(column):
+        parts.append(f"may stay empty: {_left_out(column)}")
     return ", ".join(parts)
+
+
+def _required(column: Column) -> bool:
+    return not column.missing and column.default is None
+
+
+def _left_out(column: Column) -> str:
+    return "missing" if column.default is None else f"{cell_text(column.default)} then"

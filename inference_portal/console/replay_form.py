@@ -6,6 +6,7 @@ import orjson
 from django import forms
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldBooleanWidget
 
+from inference_portal.catalog.traffic import current
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.rerun import Read
 from inference_portal.jobs.stored_input import StoredInput, stored_input
@@ -31,7 +32,11 @@ class ReplayForm(forms.Form):
     def __init__(self, job: Job, data: Any = None) -> None:
         super().__init__(data)
         self.reader: Read | None = None
-        versions = sorted(model_store().snapshot().releases.get(job.model, {}), key=int, reverse=True)
+        served = model_store().snapshot().releases.get(job.model, {})
+        retired = current().retired
+        # Of the retired ones its own may be chosen: the job was accepted for it.
+        offered = [v for v in served if v == job.version or (job.model, v) not in retired]
+        versions = sorted(offered, key=int, reverse=True)
         version: Any = self.fields["version"]
         version.choices = [(v, f"{v} (its own)" if v == job.version else v) for v in versions]
         version.initial = job.version

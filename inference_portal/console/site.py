@@ -8,7 +8,7 @@ from django.urls import URLPattern, path
 from unfold.sites import UnfoldAdminSite
 
 from inference_portal.accounts.models import Role
-from inference_portal.console import dashboard, model_page, predict
+from inference_portal.console import dashboard, model_page, new_batch, predict, traffic_page, version_page
 from inference_portal.console.access import caller_of, require
 from inference_portal.console.login import LoginForm
 
@@ -27,10 +27,19 @@ class PortalSite(UnfoldAdminSite):
 
     def extra_urls(self) -> list[URLPattern]:
         """Return the routes of our own pages (called by Unfold)."""
+        release, retire = self.admin_view(traffic_page.release), self.admin_view(traffic_page.retire)
+        check, compare = self.admin_view(version_page.check), self.admin_view(version_page.compare)
         return [
             path("predict/", self.admin_view(predict.choose), name="predict"),
             path("predict/<str:model>/<str:version>/", self.admin_view(predict.predict), name="predict_model"),
+            path("new-batch/", self.admin_view(new_batch.new), name="new_batch"),
             path("models/", self.admin_view(model_page.model_list), name="models"),
+            path("models/<str:model>/", self.admin_view(traffic_page.model), name="model"),
+            path("models/<str:model>/rollback/", self.admin_view(traffic_page.rollback), name="model_rollback"),
+            path("models/<str:model>/<str:version>/check/", check, name="model_check"),
+            path("models/<str:model>/<str:version>/compare/", compare, name="model_compare"),
+            path("models/<str:model>/<str:version>/release/", release, name="model_release"),
+            path("models/<str:model>/<str:version>/retire/", retire, name="model_retire"),
         ]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:

@@ -1,6 +1,7 @@
 """A job's input and result as tables of text; only their beginning, since both may be large."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,13 @@ def cell_text(value: Any) -> str:
 
 def output_table(job: Job, release: Release | None) -> Table:
     """Return the result with one column a value; the labels come first, as they are what one looks for."""
-    labels = release.manifest.output.labels if release is not None else ()
+    output = release.manifest.output if release is not None else None
+    labels = output.labels if output is not None and output.top_k is None else ()
     tensors = orjson.loads(bytes(job.result or b"[]"))
     headers: list[str] = []
     columns: list[list[str]] = []
     for tensor in sorted(tensors, key=lambda tensor: tensor["datatype"] != "BYTES"):
-        width = tensor["shape"][1] if len(tensor["shape"]) > 1 else 1
+        width = prod(tensor["shape"][1:])
         for i in range(min(width, MAX_COLUMNS)):
             headers.append(_output_name(tensor, width, i, labels))
             columns.append([_output_text(value) for value in tensor["data"][i::width][:MAX_ROWS]])
@@ -73,11 +75,11 @@ def number_text(value: Any) -> str:
 
 def _output_name(tensor: dict[str, Any], width: int, i: int, labels: tuple[str, ...]) -> str:
     name: str = tensor["name"]
-    if tensor["datatype"] == "BYTES":
-        return name
-    if width == 1:
-        return f"{name} of {labels[1]}" if len(labels) == 2 else name
-    return f"{name} of {labels[i]}" if width == len(labels) else f"{name} {i}"
+    if name == "probability" and width == 1 and len(labels) == 2:
+        return f"{name} of {labels[1]}"
+    if name == "probability" and width == len(labels):
+        return f"{name} of {labels[i]}"
+    return name if width == 1 else f"{name} {i}"
 
 
 def _output_text(value: Any) -> str:

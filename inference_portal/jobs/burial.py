@@ -25,6 +25,7 @@ from workers.contract import (
     INFER,
     RECORD,
     STARTED,
+    STEP,
     Bundle,
     BundleResult,
     ErrorCode,
@@ -120,7 +121,7 @@ def bury(headers: dict[str, Any], body: bytes) -> None:
 def _carry_out(headers: dict[str, Any], body: bytes, queue: str, reason: str) -> None:
     """Hand a dead bundle's jobs to the retry policy, record a result. Raises for what nobody can read."""
     task = headers.get("task")
-    if task not in (INFER, RECORD, STARTED, HEARTBEAT):
+    if task not in (INFER, STEP, RECORD, STARTED, HEARTBEAT):
         raise UnreadableMessage(f"none of our messages but {task or 'something unknown'!r}")
     message = json.loads(body)[0][0]
     if task in (STARTED, HEARTBEAT):

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,17 +13,22 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from inference_portal.jobs import sql
+from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import sent_lease
 from inference_portal.jobs.room import Share
 from inference_portal.jobs.states import IN_FLIGHT, Event, target
 from inference_portal.jobs.turns import Lane, Turn, Turns
+from inference_portal.store import model_store
 from workers.contract import JobItem
 from workers.failpoints import failpoint
+from workers.manifest import BUNDLE_ROWS, CONTAINER, EXPLAIN, Manifest
+from workers.model_store import UnknownModel
 
 logger = logging.getLogger(__name__)
 
-# One predict call: above some hundred rows a larger matrix gains nothing, and one message stays small.
-BUNDLE_ROWS = 256
+# How many rows a bundle may have in a lane, of a model and version.
+RowsOf = Callable[[Lane, str, str], int]
+
 
 _IN_FLIGHT = sorted(IN_FLIGHT)
 _CLAIM = "UPDATE jobs_job SET state = %s, bundle = %s, lease_until = %s, sent_at = NULL WHERE id IN ({})"
@@ -39,6 +44,8 @@ class Claim:
     version: str
     sha256: str
     jobs: tuple[JobItem, ...]
+    step: str = ""
+    timeout: float | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -58,9 +65,8 @@ def claim(room: dict[Lane, Share], turns: Turns) -> list[Claim]:
         with transaction.atomic():
             until = timezone.now() + timedelta(seconds=settings.CLAIM_SECONDS)
             for lane, share in room.items():
-                rows = 0 if lane.isolated else BUNDLE_ROWS
-                due = turns.next(lane, share.teams, share.bundles * max(1, rows))
-                claims += pack(lane, due, share.bundles, rows)
+                due = turns.next(lane, share.teams, share.bundles * max(1, most_rows(lane)))
+                claims += pack(lane, due, share.bundles, bundle_rows)
             for claimed in claims:
                 ids = sql.keys(claimed.ids)
                 values = [target(Event.DISPATCH), *sql.keys([claimed.bundle]), sql.moment(until), *ids]
@@ -74,31 +80,69 @@ def claim(room: dict[Lane, Share], turns: Turns) -> list[Claim]:
     return claims
 
 
-def pack(lane: Lane, due: list[Turn], room: int, most_rows: int) -> list[Claim]:
+def bundle_rows(lane: Lane, model: str, version: str) -> int:
+    """Return how many rows a bundle of the release may have in the lane; 0 leaves each job alone."""
+    if lane.isolated or lane.pool == CONTAINER:
+        return 0
+    try:
+        return _rows(lane, model_store().get(model, version).manifest)
+    except UnknownModel:
+        return BUNDLE_ROWS
+
+
+def most_rows(lane: Lane) -> int:
+    """Return how many rows a bundle may have in the lane, of whatever release."""
+    if lane.isolated or lane.pool == CONTAINER:
+        return 0
+    manifests = (release.manifest for release in model_store().snapshot().every())
+    return max((_rows(lane, manifest) for manifest in manifests if lane.pool in manifest.pools), default=BUNDLE_ROWS)
+
+
+def _rows(lane: Lane, manifest: Manifest) -> int:
+    most = manifest.micro_batch.max_rows
+    if lane.pool == EXPLAIN and manifest.explanations is not None:
+        return min(most, manifest.explanations.max_rows)
+    return most
+
+
+def pack(lane: Lane, due: list[Turn], room: int, rows_of: RowsOf) -> list[Claim]:
     """Put jobs, in their order, into at most `room` bundles.
 
-    A bundle holds jobs of one release and at most `most_rows` rows, or one larger job.
+    A bundle holds jobs of one release and at most as many rows as `rows_of` says, or one larger job; a batch's step
+    goes alone.
     """
-    bundles: list[tuple[tuple[str, str, str], list[JobItem]]] = []
+    bundles: list[tuple[Turn, list[JobItem]]] = []
     filling: dict[tuple[str, str, str], list[JobItem]] = {}
     filled: Counter[tuple[str, str, str]] = Counter()
     closed: set[tuple[str, str, str]] = set()
     for turn in due:
         release = turn.release
+        if turn.step:
+            if len(bundles) < room:
+                bundles.append((turn, [_item(turn)]))
+            continue
         if release in closed:
             continue
-        if release not in filling or filled[release] + turn.rows > most_rows:
+        if release not in filling or filled[release] + turn.rows > rows_of(lane, *release[:2]):
             if len(bundles) >= room:
                 # The order within a release is kept: what doesn't fit isn't overtaken by something smaller.
                 closed.add(release)
                 continue
             filled[release] = 0
             filling[release] = []
-            bundles.append((release, filling[release]))
+            bundles.append((turn, filling[release]))
         filled[release] += turn.rows
-        expires = None if turn.expires_at is None else turn.expires_at.timestamp()
-        filling[release].append(JobItem(str(turn.id), turn.attempt, turn.rows, expires))
-    return [Claim(uuid4(), lane, *release, jobs=tuple(items)) for release, items in bundles]
+        filling[release].append(_item(turn))
+    return [
+        Claim(uuid4(), lane, *first.release, jobs=tuple(items), step=first.step, timeout=first.timeout)
+        for first, items in bundles
+    ]
+
+
+def _item(turn: Turn) -> JobItem:
+    return JobItem(
+        str(turn.id), turn.attempt, turn.rows, None if turn.expires_at is None else turn.expires_at.timestamp()
+    )
 
 
 def mark_sent(*claims: Claim) -> None:
@@ -128,6 +172,13 @@ def inputs(claimed: Claim) -> dict[str, bytes]:
         # Constants; every value is a parameter.
         cursor.execute(f"SELECT id, input FROM jobs_job WHERE {condition}", values)  # noqa: S608
         return {str(sql.as_uuid(job_id)): bytes(data) for job_id, data in cursor.fetchall()}
+
+
+def prefer(claimed: Claim) -> str:
+    """Return what a container is to get as its header Prefer along with the job."""
+    (job,) = claimed.jobs
+    reply = Job.objects.filter(id=job.id).values_list("reply", flat=True).first()
+    return str((reply or {}).get("prefer", ""))
 
 
 def _still_claimed(claims: Sequence[Claim]) -> tuple[str, list[Any]]:

@@ -61,6 +61,11 @@ def discard(*, job_id: UUID, caller: Caller, reason: str) -> Job:
     return job
 
 
+def steps_replaced(job_ids: Iterable[UUID]) -> None:
+    """Take the dead letters among these steps of a batch off the list: the batch tries again what they were for."""
+    Job.objects.dead_letters().filter(id__in=list(job_ids)).exclude(step="").update(discarded_at=timezone.now())
+
+
 def each(items: Iterable[T], act: Callable[[T], R]) -> "Iterator[tuple[T, R | Exception]]":
     """Do the same with many, each in a transaction of its own. Yields what came of each, or why it was refused."""
     for item in items:

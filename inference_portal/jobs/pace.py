@@ -48,5 +48,5 @@ def _median(model: str) -> float:
 
 def _lately(model: str) -> JobQuerySet:
     """Return the model's jobs that succeeded lately, the last first: through the index `job_pace`."""
-    done = Job.objects.filter(model=model, state=State.SUCCEEDED.value, purged_at=None)
+    done = Job.objects.requests().filter(model=model, state=State.SUCCEEDED.value, purged_at=None)
     return done.filter(finished_at__gte=timezone.now() - LATELY).order_by("-finished_at")

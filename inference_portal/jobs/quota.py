@@ -1,5 +1,7 @@
 """How many jobs may be open: of one team, and in all. A queue without a bound grows until something breaks.
 
+The steps of batches aren't counted: how many there may be is bounded by their batch.
+
 Each portal process counts for itself: what the database said last, and on top whatever it has accepted since. It never
 misses a job of its own; for a moment it may count one twice. Other processes' jobs it knows from the database, which is
 asked again after a second: several portals may together overshoot by what they accept within that second.
@@ -36,7 +38,7 @@ LOOKS = 12
 # What the rate is measured over.
 RATE_SECONDS = 20.0
 RETRY_UNKNOWN, RETRY_LEAST, RETRY_MOST = 30, 1, 600
-_OPEN = "SELECT COUNT(*) FROM jobs_job WHERE finished_at IS NULL"
+_OPEN = "SELECT COUNT(*) FROM jobs_job WHERE finished_at IS NULL AND batch_id IS NULL"
 _OPEN_AND_QUOTA = f"SELECT ({_OPEN} AND team_id = %s), (SELECT quota FROM accounts_team WHERE id = %s)"  # noqa: S608
 
 

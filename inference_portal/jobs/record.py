@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
@@ -17,14 +18,14 @@ from django.utils import timezone
 
 from inference_portal.jobs import changes, sql
 from inference_portal.jobs.models import Attempt, Job, Worker
-from inference_portal.jobs.retry import decide
+from inference_portal.jobs.retry import BLAMELESS, REFUSED_ATTEMPTS, decide
 from inference_portal.jobs.services import NOT_SENT, announce_final, job_transition
 from inference_portal.jobs.states import IN_FLIGHT, Event, sources, target
 from inference_portal.jobs.statistics import Ended, count, went_one_by_one
 from inference_portal.store import model_store
 from workers.contract import BundleResult, Failure, Heartbeat, Outcome, Run, Started
 from workers.failpoints import failpoint
-from workers.manifest import Policy
+from workers.manifest import BATCH, Policy
 from workers.model_store import UnknownModel
 
 # Rows of workers that were not heard for this long are removed: names of short-lived containers would pile up.
@@ -36,6 +37,8 @@ _DECIDE = ("model", "version", "failures", "isolated")
 # its process for itself, so that whatever happens there, and however late it is, is its own doing.
 BUNDLES_PER_PROCESS = 2
 SUSPECTS_PER_PROCESS = 1
+# The most that a batch's step may take: far below RabbitMQ's consumer time-out of half an hour.
+STEP_SECONDS = 900.0
 
 
 def record_result(result: BundleResult) -> int:
@@ -81,7 +84,9 @@ def conclude(
     The last thing in a transaction (see `statistics.count`).
     """
     failed = _ended(moved)
-    announce_final([job.id for job in (*succeeded, *failed)])
+    wanted = announce_final([job.id for job in (*succeeded, *failed)])
+    if forgotten := [job.id for job in succeeded if not job.keeps_result and job.id not in wanted]:
+        Job.objects.filter(id__in=forgotten).update(result=None)
     # There is room for another bundle, or a job is due again.
     changes.notify(changes.DISPATCH)
     count(succeeded, failed, started, finished, one_by_one=one_by_one)
@@ -99,6 +104,7 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
         isolated=job["isolated"],
         policy=release_policy(job["model"], job["version"]),
         jitter=random.random(),  # noqa: S311
+        refusals=refusals(job_id) if failure.code in BLAMELESS else 0,
     )
     now = timezone.now()
     where: dict[str, Any] = {name: job[name] for name in _WHERE}
@@ -133,6 +139,16 @@ def record_failure(job_id: UUID, attempt: int, failure: Failure, run: Run | None
     return changed
 
 
+def refusals(job_id: UUID) -> int:
+    """Return how many attempts have failed blamelessly, one after the other up to now.
+
+    Whoever tries again what was given up for it begins anew.
+    """
+    newest_first = Attempt.objects.filter(job_id=job_id).order_by("-number").values_list("code", flat=True)
+    in_a_row = takewhile(BLAMELESS.__contains__, newest_first[:REFUSED_ATTEMPTS])
+    return len(list(in_a_row)) % REFUSED_ATTEMPTS
+
+
 def record_started(started: Started) -> int:
     """Show jobs as running, and give them the time that their model may take. Returns how many jobs it changed."""
     now = timezone.now()
@@ -142,7 +158,7 @@ def record_started(started: Started) -> int:
     changed = 0
     for attempt, ids in by_attempt.items():
         jobs = Job.objects.filter(id__in=ids, attempt=attempt, state__in=sources(Event.START))
-        first = jobs.values("model", "version").first()
+        first = jobs.values("model", "version", "timeout_seconds").first()
         if first is None:
             continue
         changed += jobs.update(
@@ -152,7 +168,7 @@ def record_started(started: Started) -> int:
             host=started.run.host,
             # It was sent, whether or not the dispatcher lived to note it; what runs is never without a lease.
             sent_at=Coalesce("sent_at", now),
-            lease_until=now + running_lease(first["model"], first["version"]),
+            lease_until=now + running_lease(**first),
         )
     return changed
 
@@ -173,15 +189,18 @@ def record_heartbeat(heartbeat: Heartbeat) -> None:
     Worker.objects.filter(seen_at__lt=now - FORGET_WORKER_AFTER).delete()
 
 
-def running_lease(model: str, version: str) -> timedelta:
-    """Return how long an attempt that was seen running may go on: its model's time-out, and the way of the result."""
-    return timedelta(seconds=settings.LEASE_SECONDS + release_policy(model, version).timeout_seconds)
+def running_lease(model: str, version: str, timeout_seconds: float | None) -> timedelta:
+    """Return how long an attempt that was seen running may go on: its time-out, and the way of the result."""
+    time_out = timeout_seconds or release_policy(model, version).timeout_seconds
+    return timedelta(seconds=settings.LEASE_SECONDS + time_out)
 
 
 def sent_lease(pool: str, isolated: bool) -> timedelta:
     """Return how long a message may be under way: behind the slowest model of its pool, and then as long itself."""
-    releases = (r for versions in model_store().snapshot().releases.values() for r in versions.values())
-    slowest = max((r.manifest.policy.timeout_seconds for r in releases if r.manifest.pool == pool), default=0.0)
+    manifests = (release.manifest for release in model_store().snapshot().every())
+    slowest = max((m.policy.timeout_seconds for m in manifests if pool in m.pools), default=0.0)
+    if pool == BATCH:
+        slowest = max(slowest, STEP_SECONDS)
     waiting = SUSPECTS_PER_PROCESS if isolated else BUNDLES_PER_PROCESS
     return timedelta(seconds=settings.LEASE_SECONDS + waiting * slowest)
 
@@ -207,7 +226,7 @@ def _succeed(run: Run, outcomes: list[Outcome], started: datetime, finished: dat
     statement = f"""
         WITH v(id, attempt, result) AS (VALUES {", ".join([row] * len(outcomes))})
         UPDATE jobs_job SET state = %s, started_at = %s, finished_at = %s, lease_until = NULL,
-               result = CASE WHEN keeps_result THEN v.result END,
+               result = v.result,
                input = CASE WHEN keeps_result THEN input ELSE {empty} END,
                worker = %s, host = %s, device = %s, libraries = %s, error_code = '', error_message = ''
         FROM v
@@ -220,8 +239,8 @@ def _succeed(run: Run, outcomes: list[Outcome], started: datetime, finished: dat
         cursor.execute(statement, values)
         ended = cursor.fetchall()
     return [
-        Ended(sql.as_uuid(job_id), model, version, rows, sql.as_moment(queued_at))
-        for job_id, model, version, rows, queued_at in ended
+        Ended(sql.as_uuid(job_id), model, version, rows, sql.as_moment(queued_at), step, bool(keeps_result))
+        for job_id, model, version, rows, queued_at, step, keeps_result in ended
     ]
 
 

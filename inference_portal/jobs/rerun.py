@@ -24,8 +24,11 @@ from inference_portal.jobs.stored_input import stored_input
 from inference_portal.store import model_store
 from workers.failpoints import failpoint
 from workers.formats import Fault, Invalid, Matrix, TooLarge, checked, escape
+from workers.formats.asked import check_asked
+from workers.manifest import EXPLAIN
 from workers.model_store import Release, UnknownModel
 from workers.schema import MAX_FAULTS
+from workers.template.output import CONTRIBUTIONS
 
 # What to do when the stored input can't be used.
 _INSTEAD = {Action.REPLAY: "send the input as 'rows' or 'inputs'", Action.RERUN: "submit a new job"}
@@ -39,7 +42,13 @@ class NotWaiting(RuntimeError):
 
 def can_be_rerun(job: Job) -> bool:
     """Tell whether the job ended without a result, its input is still there, and nobody has let it go."""
-    return job.state in sources(Event.RERUN) and job.discarded_at is None and job.purged_at is None
+    return (
+        not job.step
+        and not job.is_relay
+        and job.state in sources(Event.RERUN)
+        and job.discarded_at is None
+        and job.purged_at is None
+    )
 
 
 def rerun(*, job: Job, caller: Caller, version: str | None = None) -> Job:
@@ -69,14 +78,19 @@ def put_back(
     `read` is given the release and returns an input instead. A job that was tried alone is tried alone again.
     Raises NotWaiting, Invalid (with what to send instead), TooLarge, and what `read` raises.
     """
+    if job.step:
+        raise NotWaiting(f"The job is a step of batch {job.batch_id}; rerun the batch.")
+    if job.is_relay:
+        raise NotWaiting("The job was relayed to the model's container, which is never repeated; submit a new one.")
     release = _release(job, version)
     _check_outputs(job, release)
     matrix = _matrix(job, release, read, _INSTEAD[action])
+    check_asked(release.manifest, [("/version", name) for name in job.reply.get("outputs") or []], len(matrix))
     data = matrix.tobytes()
     new: dict[str, Any] = {
         "version": release.manifest.version,
-        "sha256": release.manifest.artifact.sha256,
-        "pool": release.manifest.pool,
+        "sha256": release.manifest.sha256,
+        "pool": EXPLAIN if CONTRIBUTIONS in (job.reply.get("outputs") or ()) else release.manifest.pool,
         "rows": len(matrix),
         "input": data,
         "input_sha256": hashlib.sha256(data).hexdigest(),
@@ -118,7 +132,7 @@ def _release(job: Job, version: str | None) -> Release:
 
 
 def _check_outputs(job: Job, release: Release) -> None:
-    known = [tensor.name for tensor in release.manifest.output.tensors]
+    known = [tensor.name for tensor in release.manifest.offered]
     lacking = [name for name in job.reply.get("outputs") or [] if name not in known]
     if lacking:
         reason = f"the job asked for the output '{lacking[0]}', this version has {', '.join(known)}"
@@ -146,7 +160,7 @@ def _stored(job: Job, release: Release, instead: str) -> npt.NDArray[np.float64]
         raise Invalid(Fault("", f"{reason}; {instead}"))
     lacking = [
         Fault("", f"version {release.manifest.version} needs the column '{name}', which the input lacks; {instead}")
-        for name in release.schema.names
+        for name in release.schema.required
         if name not in old.schema.index
     ]
     if lacking:

@@ -9,13 +9,28 @@ from workers.manifest import Policy
 # Somebody died of it, but who? Of a bundle it may be any job, and a broker's restart looks the same.
 SUSPECT = frozenset({ErrorCode.WORKER_LOST, ErrorCode.TIMED_OUT, ErrorCode.LEASE_EXPIRED})
 # What may be different next time. Everything else is wrong data or a wrong model, and stays wrong.
-TRANSIENT = SUSPECT | {ErrorCode.MODEL_UNAVAILABLE, ErrorCode.MESSAGE_REFUSED, ErrorCode.OUT_OF_MEMORY}
+TRANSIENT = SUSPECT | {
+    ErrorCode.MODEL_UNAVAILABLE,
+    ErrorCode.MESSAGE_REFUSED,
+    ErrorCode.OUT_OF_MEMORY,
+    ErrorCode.STORAGE_AWAY,
+    ErrorCode.CONTAINER_UNAVAILABLE,
+}
 MAX_DELAY_SECONDS = 600.0
-# A worker that lacks a model, or is too old for a message, says so at once, and would soon have used up all attempts
-# while others could serve it.
-ELSEWHERE = frozenset({ErrorCode.MODEL_UNAVAILABLE, ErrorCode.MESSAGE_REFUSED})
+# A worker that lacks a model, is too old for a message, or finds no container or storage says so at once, and would
+# soon have used up all attempts while others could serve it, or while the container starts again.
+ELSEWHERE = frozenset(
+    {
+        ErrorCode.MODEL_UNAVAILABLE,
+        ErrorCode.MESSAGE_REFUSED,
+        ErrorCode.STORAGE_AWAY,
+        ErrorCode.CONTAINER_UNAVAILABLE,
+    }
+)
 ELSEWHERE_SECONDS = 10.0
-# An upgrade takes its time, and the job has nothing to do with it: so many tries are about half an hour.
+# An upgrade, or a storage that is away, takes its time, and the job has nothing to do with it: so many of these in a
+# row take about half an hour.
+BLAMELESS = frozenset({ErrorCode.MESSAGE_REFUSED, ErrorCode.STORAGE_AWAY})
 REFUSED_ATTEMPTS = 10
 
 
@@ -32,11 +47,14 @@ class Decision:
     counts: bool = True
 
 
-def decide(code: ErrorCode, *, failures: int, isolated: bool, policy: Policy, jitter: float) -> Decision:
+def decide(
+    code: ErrorCode, *, failures: int, isolated: bool, policy: Policy, jitter: float, refusals: int = 0
+) -> Decision:
     """Decide after an attempt failed with `code`, `failures` counted ones before it; `jitter` is random in [0, 1).
 
     Exponential backoff with equal jitter: between half and all of backoff x 2^failures, at most ten minutes.
-    A suspect is tried again at once, alone; only what happens to it there counts against it.
+    A suspect is tried again at once, alone; only what happens to it there counts against it. What is BLAMELESS never
+    does: that has a limit of its own, with `refusals` before it one after the other.
     """
     if code is ErrorCode.EXPIRED:
         return Decision(Event.EXPIRE, counts=False)
@@ -44,11 +62,12 @@ def decide(code: ErrorCode, *, failures: int, isolated: bool, policy: Policy, ji
         return Decision(Event.FAIL)
     if code in SUSPECT and not isolated:
         return Decision(Event.RETRY, isolate=True, counts=False)
-    refused = code is ErrorCode.MESSAGE_REFUSED
-    if failures + 1 >= (max(policy.attempts, REFUSED_ATTEMPTS) if refused else policy.attempts):
-        return Decision(Event.GIVE_UP)
+    counts = code not in BLAMELESS
+    before, most = (failures, policy.attempts) if counts else (refusals, REFUSED_ATTEMPTS)
+    if before + 1 >= most:
+        return Decision(Event.GIVE_UP, counts=counts)
     base = policy.backoff_seconds
     if code in ELSEWHERE:
         base = max(base, ELSEWHERE_SECONDS)
-    full = min(base * 2**failures, MAX_DELAY_SECONDS)
-    return Decision(Event.RETRY, full * (0.5 + jitter / 2), isolate=isolated)
+    full = min(base * 2**before, MAX_DELAY_SECONDS)
+    return Decision(Event.RETRY, full * (0.5 + jitter / 2), isolate=isolated, counts=counts)

@@ -3,14 +3,14 @@
 import hashlib
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from inference_portal.accounts.callers import Caller
-from inference_portal.jobs import changes
+from inference_portal.jobs import changes, endings
 from inference_portal.jobs.intake import intake
 from inference_portal.jobs.models import Job, Priority
 from inference_portal.jobs.quota import Full, quota
@@ -18,6 +18,7 @@ from inference_portal.jobs.repeats import AlreadyAccepted, Identity, of_key
 from inference_portal.jobs.states import FINAL, Event, sources, target
 from workers.failpoints import failpoint
 from workers.formats import Decoded, TooLarge
+from workers.manifest import EXPLAIN
 from workers.model_store import Release
 
 # As base64 in a message this stays below the 16 MiB that RabbitMQ 4 takes by default.
@@ -42,13 +43,21 @@ def job_new(
     release: Release,
     decoded: Decoded,
     identity: Identity,
+    job_id: UUID,
     priority: Priority = Priority.NORMAL,
     ttl: timedelta | None = None,
     ordering_key: str = "",
     labels: tuple[str, ...] = (),
     keeps_result: bool = True,
+    webhook: str = "",
+    sink: str = "",
+    prefer: str = "",
 ) -> Job:
-    """Return a job that isn't stored yet, so that one can begin to wait for its id before it exists."""
+    """Return a job that isn't stored yet, so that one can begin to wait for its id before it exists.
+
+    The id, the client's own or a new one, comes before everything: by it the release may have been chosen. `prefer` is
+    for the container of a model that has one.
+    """
     manifest = release.manifest
     if decoded.matrix.nbytes > MAX_INPUT_BYTES:
         most = MAX_INPUT_BYTES // decoded.matrix.itemsize
@@ -56,23 +65,25 @@ def job_new(
     now = timezone.now()
     data = decoded.matrix.tobytes()
     return Job(
-        id=identity.id or uuid4(),
+        id=job_id,
         idempotency_key=identity.key,
         fingerprint=identity.fingerprint,
         team_id=caller.team_id,
         submitted_by=caller.name,
         model=manifest.model,
         version=manifest.version,
-        sha256=manifest.artifact.sha256,
-        pool=manifest.pool,
+        sha256=manifest.sha256,
+        pool=EXPLAIN if decoded.explain else manifest.pool,
         rows=len(decoded.matrix),
         input=data,
         input_sha256=hashlib.sha256(data).hexdigest(),
-        reply=decoded.reply,
+        reply=decoded.reply | ({"prefer": prefer} if prefer and manifest.container is not None else {}),
         priority=priority,
         ordering_key=ordering_key,
         labels="".join(["\n", *(f"{label}\n" for label in labels)]) if labels else "",
         keeps_result=keeps_result,
+        webhook=webhook,
+        sink=sink,
         accepted_at=now,
         expires_at=None if ttl is None else now + ttl,
     )
@@ -118,6 +129,12 @@ def job_cancel(*, job_id: UUID) -> bool:
     return cancelled
 
 
+def steps_cancel(*, batch_id: UUID) -> int:
+    """Cancel the open steps of a batch, in the caller's transaction. Returns their number."""
+    steps = Job.objects.filter(batch_id=batch_id, state__in=sources(Event.CANCEL))
+    return steps.update(state=target(Event.CANCEL), finished_at=timezone.now(), lease_until=None)
+
+
 def job_transition(*, job_id: UUID, event: Event, of_attempt: int | None = None, **fields: Any) -> bool:
     """Apply one event to one job, guarded by its state and (for a worker's message) its attempt. False: no change."""
     goal = target(event)
@@ -127,8 +144,11 @@ def job_transition(*, job_id: UUID, event: Event, of_attempt: int | None = None,
     return Job.objects.filter(id=job_id, state__in=sources(event), **guard).update(state=goal, **fields) > 0
 
 
-def announce_final(job_ids: list[UUID]) -> None:
-    """Wake whoever waits for these jobs, with the current transaction's commit."""
+def announce_final(job_ids: list[UUID]) -> set[UUID]:
+    """Let everybody do what they do when jobs end (`jobs.endings`), and wake whoever waits for these, with the current
+    transaction's commit. Returns the jobs whose results somebody still reads."""
+    wanted = endings.tell_all(job_ids)
     for start in range(0, len(job_ids), IDS_PER_NOTIFICATION):
         part = job_ids[start : start + IDS_PER_NOTIFICATION]
         changes.notify(changes.FINAL, ",".join(map(str, part)))
+    return wanted

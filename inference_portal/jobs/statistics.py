@@ -23,6 +23,8 @@ class Ended(NamedTuple):
     version: str
     rows: int
     queued_at: datetime
+    step: str
+    keeps_result: bool
 
 
 def count(
@@ -30,13 +32,15 @@ def count(
 ) -> None:
     """Add the jobs of one run, which predicted them together or one by one, to their versions' sums.
 
+    But for the steps of batches: what clients wait for would be lost among them.
+
     The last thing in a transaction: recorders wait for one another from here to its end, and in one order. One
     statement, not Django's update: 45 against 590 µs for a run.
     """
     by_version: dict[tuple[str, str], tuple[list[Ended], list[Ended]]] = defaultdict(lambda: ([], []))
-    for job in succeeded:
+    for job in (job for job in succeeded if not job.step):
         by_version[job.model, job.version][0].append(job)
-    for job in failed:
+    for job in (job for job in failed if not job.step):
         by_version[job.model, job.version][1].append(job)
     if not by_version:
         return

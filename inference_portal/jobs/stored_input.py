@@ -41,8 +41,8 @@ class StoredInput:
 
 
 def stored_input(job: Job) -> StoredInput | None:
-    """Return the job's input; None when retention has removed it, or when it was fire and forget and has succeeded."""
-    if not job.input:
+    """Return the job's input; None when it is gone (retention; fire and forget), and for a step, which has no rows."""
+    if not job.input or job.step:
         return None
     matrix = np.frombuffer(bytes(job.input), dtype="<f4").reshape(job.rows, -1)
     release = job_release(job)
@@ -57,4 +57,4 @@ def job_release(job: Job) -> Release | None:
         release = model_store().get(job.model, job.version)
     except UnknownModel:
         return None
-    return release if release.manifest.artifact.sha256 == job.sha256 else None
+    return release if release.manifest.sha256 == job.sha256 else None

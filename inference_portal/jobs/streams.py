@@ -1,19 +1,22 @@
 """Clients that follow jobs: one thread a process looks for all of them, and tells each what it sees change.
 
-Ends are told by the database at once (see `jobs.changes`); other changes are seen within LOOK_SECONDS. A follower holds
-a thread and no database connection, and while nobody follows anything the process holds none for it either.
+What else has a state can be followed alike (`Kind`). Ends of jobs are told by the database at once (see
+`jobs.changes`); other changes are seen within LOOK_SECONDS. A follower holds a thread and no database connection, and
+while nobody follows anything the process holds none for it either.
 """
 
 import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Model
 
 from inference_portal.jobs import changes
 from inference_portal.jobs.models import Job
@@ -25,69 +28,119 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 
 
-class Follower:
-    """One client that follows one job."""
+T = TypeVar("T", bound=Model)
+# What is compared to see a change.
+Mark = tuple[Any, ...]
 
-    def __init__(self, job: Job) -> None:
-        self.job_id = job.id
-        self._seen: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._last: tuple[str, int] | None = None
-        self.tell(job)
 
-    def next(self, seconds: float) -> Job | None:
-        """Return the job as it was when it changed next, None if it didn't within `seconds`. Holds no connection."""
+class Kind(Protocol[T]):
+    """What can be followed: rows with a UUID."""
+
+    def mark(self, thing: T) -> Mark:
+        """Return what tells one state of it from the next."""
+
+    def marks(self, ids: set[UUID]) -> dict[UUID, Mark]:
+        """Return the marks of those that exist now, at as little cost as can be."""
+
+    def load(self, ids: set[UUID]) -> Iterable[T]:
+        """Return those that exist now, as followers are told of them."""
+
+
+class Jobs:
+    """Jobs: state and attempt; of what hasn't changed no result is read."""
+
+    def mark(self, thing: Job) -> Mark:
+        """See Kind.mark."""
+        return thing.state, thing.attempt
+
+    def marks(self, ids: set[UUID]) -> dict[UUID, Mark]:
+        """See Kind.marks."""
+        found = Job.objects.filter(id__in=ids).values_list("id", "state", "attempt")
+        return {job_id: (state, attempt) for job_id, state, attempt in found}
+
+    def load(self, ids: set[UUID]) -> Iterable[Job]:
+        """See Kind.load."""
+        return Job.objects.brief(ids)
+
+
+class Follower(Generic[T]):
+    """One client that follows one thing."""
+
+    def __init__(self, thing: T, mark: Mark) -> None:
+        self.thing_id: UUID = thing.pk
+        self._seen: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self._last: Mark | None = None
+        self.tell(thing, mark)
+
+    def next(self, seconds: float) -> T | None:
+        """Return the thing as it was when it changed next, None if it didn't within `seconds`. Holds no connection."""
         let_go()
         try:
             return self._seen.get(timeout=seconds)
         except queue.Empty:
             return None
 
-    def knows(self, state: str, attempt: int) -> bool:
+    def knows(self, mark: Mark) -> bool:
         """Tell whether this is what it was told last."""
-        return (state, attempt) == self._last
+        return mark == self._last
 
-    def tell(self, job: Job) -> None:
-        """Hand over the job as it is now; called by one thread at a time."""
-        if not self.knows(job.state, job.attempt):
-            self._last = job.state, job.attempt
-            self._seen.put(job)
+    def tell(self, thing: T, mark: Mark) -> None:
+        """Hand over the thing as it is now; called by one thread at a time."""
+        if not self.knows(mark):
+            self._last = mark
+            self._seen.put(thing)
 
 
-class Streams:
-    """Knows who follows which job."""
+class Places:
+    """How many clients of this process may follow something at once: each takes a thread."""
 
     def __init__(self, places: int) -> None:
         self.places = places
         self._free = threading.BoundedSemaphore(places)
-        self._lock = threading.Lock()
-        self._followers: set[Follower] = set()
-        self._wanted = threading.Event()
-        self._thread: threading.Thread | None = None
 
     @property
     def taken(self) -> int:
         """How many of the places are taken now."""
-        with self._lock:
-            return len(self._followers)
+        return self.places - self._free._value
 
     @contextmanager
-    def follow(self, job: Job) -> Iterator[Follower]:
-        """Take a place; the first that `next` returns is the job as it is here. Raises NoPlace."""
+    def taking(self) -> Iterator[None]:
+        """Take a place. Raises NoPlace."""
         if not self._free.acquire(blocking=False):
             raise NoPlace
-        follower = Follower(job)
         try:
-            with self._lock:
-                self._followers.add(follower)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
-                    self._thread.start()
-            self._wanted.set()
-            yield follower
+            yield
         finally:
-            with self._lock:
-                self._followers.discard(follower)
             self._free.release()
+
+
+class Streams(Generic[T]):
+    """Knows who follows which thing of one kind."""
+
+    def __init__(self, places: Places, kind: Kind[T]) -> None:
+        self.places = places
+        self._kind = kind
+        self._lock = threading.Lock()
+        self._followers: set[Follower[T]] = set()
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def follow(self, thing: T) -> Iterator[Follower[T]]:
+        """Take a place; the first that `next` returns is the thing as it is here. Raises NoPlace."""
+        with self.places.taking():
+            follower = Follower(thing, self._kind.mark(thing))
+            try:
+                with self._lock:
+                    self._followers.add(follower)
+                    if self._thread is None:
+                        self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
+                        self._thread.start()
+                self._wanted.set()
+                yield follower
+            finally:
+                with self._lock:
+                    self._followers.discard(follower)
 
     def _run(self) -> None:
         while True:
@@ -95,7 +148,7 @@ class Streams:
             try:
                 self._watch()
             except Exception:
-                logger.exception("following jobs was interrupted, going on")
+                logger.exception("following was interrupted, going on")
                 time.sleep(LOOK_SECONDS)
             finally:
                 connection.close()
@@ -119,7 +172,7 @@ class Streams:
                 payloads = source.wait(max(0.0, due - time.monotonic()))
                 if payloads is not None and time.monotonic() < due:
                     ended = changes.ids_in(payloads)
-                    ids = {job_id for job_id in ids if str(job_id) in ended}
+                    ids = {each for each in ids if str(each) in ended}
                 else:
                     due = time.monotonic() + LOOK_SECONDS
                 if ids:
@@ -127,19 +180,20 @@ class Streams:
 
     def _followed(self) -> set[UUID]:
         with self._lock:
-            return {follower.job_id for follower in self._followers}
+            return {follower.thing_id for follower in self._followers}
 
     def _look(self, ids: set[UUID]) -> None:
-        """Tell what has changed: of the others only state and attempt are read, not their results."""
-        found = Job.objects.filter(id__in=ids).values_list("id", "state", "attempt")
-        now = {job_id: (state, attempt) for job_id, state, attempt in found}
+        """Tell what has changed."""
+        now = self._kind.marks(ids)
         with self._lock:
-            behind = [f for f in self._followers if f.job_id in now and not f.knows(*now[f.job_id])]
+            behind = [f for f in self._followers if f.thing_id in now and not f.knows(now[f.thing_id])]
         if behind:
-            jobs = {job.id: job for job in Job.objects.brief({follower.job_id for follower in behind})}
+            found = {thing.pk: thing for thing in self._kind.load({follower.thing_id for follower in behind})}
             for follower in behind:
-                if follower.job_id in jobs:
-                    follower.tell(jobs[follower.job_id])
+                if follower.thing_id in found:
+                    thing = found[follower.thing_id]
+                    follower.tell(thing, self._kind.mark(thing))
 
 
-streams = Streams(max(0, settings.MAX_EVENT_STREAMS))
+places = Places(max(0, settings.MAX_EVENT_STREAMS))
+streams = Streams(places, Jobs())

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from inference_portal.jobs import relay
 from inference_portal.jobs.models import Job, Worker
 from inference_portal.jobs.record import conclude, record_lost, sent_lease
 from inference_portal.jobs.services import NOT_SENT
@@ -23,7 +24,7 @@ def sweep(*, everything: bool = False) -> int:
     """Deal with leases that are over: each job is sent again, or given up after its last attempt. Returns their number.
 
     A claim that was never confirmed costs no attempt, and neither does waiting in a queue that no worker reads, which
-    goes on until the job's time to live is over: then `expire` takes it.
+    goes on until the job's time to live is over: then `expire` takes it. A relay ends: it isn't sent again.
     `everything` also takes leases that are not over: for a start at which no other process can be at work. Only what
     was seen running then costs an attempt.
     """
@@ -37,7 +38,9 @@ def sweep(*, everything: bool = False) -> int:
     step = None if everything else STEP
     with transaction.atomic():
         for job in over.not_locked().only("id", "attempt", "pool", "isolated", "state", "sent_at", "expires_at")[:step]:
-            if job.sent_at is None or (everything and job.state == State.QUEUED):
+            if job.is_relay:
+                back += relay.lost(job)
+            elif job.sent_at is None or (everything and job.state == State.QUEUED):
                 back += _still(job).update(**NOT_SENT)
             elif everything or job.lane in served:
                 lost.append((job.id, job.attempt))

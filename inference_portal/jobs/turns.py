@@ -41,7 +41,7 @@ _SAME_KEY = (
     "AND NOT ({0}.ordering_key = '') AND {0}.finished_at IS NULL"
 )
 _TURNS = f"""
-    SELECT id, attempt, rows, expires_at, queued_at, model, version, sha256 FROM jobs_job AS job
+    SELECT id, attempt, rows, expires_at, queued_at, model, version, sha256, step, timeout_seconds FROM jobs_job AS job
     WHERE {_DUE} AND pool = %s AND isolated = %s AND team_id = %s
       AND (not_before IS NULL OR not_before <= %s) AND (expires_at IS NULL OR expires_at > %s)
       AND (ordering_key = '' OR (
@@ -69,6 +69,9 @@ class Turn:
     expires_at: datetime | None
     queued_at: datetime
     release: tuple[str, str, str]
+    # Of a batch, which goes alone: what it does, and how long it may take.
+    step: str = ""
+    timeout: float | None = None
 
 
 class Turns:
@@ -123,6 +126,8 @@ def _turns(lane: Lane, team: int, limit: int) -> list[Turn]:
                 None if expires_at is None else sql.as_moment(expires_at),
                 sql.as_moment(queued_at),
                 (model, version, sha256),
+                step,
+                timeout,
             )
-            for job_id, attempt, rows, expires_at, queued_at, model, version, sha256 in cursor.fetchall()
+            for job_id, attempt, rows, expires_at, queued_at, model, version, sha256, step, timeout in cursor.fetchall()
         ]

@@ -53,7 +53,7 @@ def own_stack(request: pytest.FixtureRequest, tmp_path: Path, quick_store: Path)
         if request.param == "full":
             server = request.getfixturevalue("postgres")
             node = request.getfixturevalue("rabbitmq")
-            variables["database_url"] = context.enter_context(services.database(server))
+            variables["database_url"] = context.enter_context(services.migrated_database(server))
             variables["broker_url"] = context.enter_context(services.virtual_host(node))
         yield context.enter_context(running(Stack(tmp_path / "run", **variables)))
 
@@ -114,7 +114,7 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     variables = QUICK | {"MODEL_STORE": str(quick_store)}
     with (
         services.rabbitmq_server() as node,
-        services.database(postgres) as database,
+        services.migrated_database(postgres) as database,
         running(Stack(tmp_path / "run", database_url=database, broker_url=node.url(), **variables)) as stack,
     ):
         answers = submit(stack, rows[:30])

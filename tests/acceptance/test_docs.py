@@ -3,8 +3,8 @@
 In README.md and docs/, a `bash` block is run, with those before it on its page, in a shell with -euo pipefail, in a
 folder that looks like a fresh clone beside a running system; a `python` block is run as a program (one that begins with
 `# name.py` is saved under that name, for all pages). A `json` or `text` block right after it is what it must have
-printed, where "…" stands for anything. A `bash make` block starts or installs things: ELSEWHERE says which test does
-the same.
+printed, where "…" stands for anything. A `yaml` block is a part of a manifest, `yaml sinks` the file with the sinks. A
+`bash make` block starts or installs things: ELSEWHERE says which test does the same.
 """
 
 import ast
@@ -22,15 +22,24 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 from django.conf import settings
 from django.urls import URLPattern
 
+from inference_portal.batches import states as batch_states
+from inference_portal.batches.fields import POLICIES
+from inference_portal.batches.schedules import templates
+from inference_portal.batches.schedules.models import Outcome
+from inference_portal.deliveries.sinks import AnySink, result_file
+from inference_portal.deliveries.sinks.file import read_sinks
 from inference_portal.errors import PROBLEMS
 from inference_portal.jobs.retry import TRANSIENT
 from inference_portal.jobs.states import State, diagram
 from inference_portal.urls import urlpatterns
 from tests.stack import ROOT, Stack, running
+from tests.unit.builders import manifest_dict
 from workers import contract, manifest, topology
+from workers.template import columns, container, layout, output, steps, upgrades
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
@@ -42,12 +51,15 @@ FULL_STACK = {"docs/messages.md"}
 ELSEWHERE = {
     "make run": "tests/acceptance/test_main_path.py",
     "PORT=8001 make run": "tests/stack.py:Stack",
+    "SINKS_FILE=sinks.yaml make run": "tests/acceptance/test_deliveries.py",
     "make run-stack": "tests/acceptance/test_main_path.py",
     "make test": "tests/services.py:missing",
     "make test-unit": "tests/unit/test_states.py",
     "make lint": "tests/unit/test_architecture.py",
     "make format": "tests/unit/test_architecture.py",
     "make bench": "bench/load.py:main",
+    "make bench-batches": "bench/batches.py:main",
+    "python -m bench.gpu": "tests/unit/test_gpu.py",
     "make chaos": "tests/chaos/test_chaos.py",
     "make fuzz": "tests/acceptance/test_contract.py",
     "make train": "tests/unit/test_train.py",
@@ -127,7 +139,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dic
     """A reader's folder and environment, beside the system as `make run` starts it there."""
     folder = tmp_path_factory.mktemp("docs")
     place = clone(folder / "clone", folder / "run")
-    with running(Stack(folder / "run", MODEL_STORE=str(place / "models_store"))) as stack:
+    sinks = folder / "sinks.yaml"
+    sinks.write_text(f"shelf: {{type: folder, root: {folder}/run/results}}\n")
+    variables = {
+        "MODEL_STORE": str(place / "models_store"),
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "SINKS_FILE": str(sinks),
+    }
+    with running(Stack(folder / "run", **variables)) as stack:
         yield place, stack.environment
 
 
@@ -241,7 +260,7 @@ def test_every_command_on_the_page_works_and_prints_what_the_page_says(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_block_is_of_a_kind_that_is_checked(name: str) -> None:
+def test_every_block_is_of_a_kind_that_is_checked(name: str, tmp_path: Path) -> None:
     targets = set(re.findall(r"(?m)^([a-z-]+):.*##", (ROOT / "Makefile").read_text()))
     for block in blocks(name):
         if block.info == "bash make":
@@ -252,11 +271,18 @@ def test_every_block_is_of_a_kind_that_is_checked(name: str) -> None:
                 assert line in ELSEWHERE or (tests and exists(tests[1])), f"{name}:{block.line}: {line}"
         elif block.info == "sh":
             assert name == CONTAINERS, f"{name}:{block.line}: use bash"
+        elif block.info == "yaml sinks":
+            path = tmp_path / "sinks.yaml"
+            path.write_text(block.text)
+            assert read_sinks(path), f"{name}:{block.line}"
         elif block.info.startswith("json "):
             kind = getattr(contract, block.info.removeprefix("json "))
             message = json.loads(block.text)
             sent = json.loads(json.dumps(kind.from_message(message).to_message()))
             assert sent == message, f"{name}:{block.line}"
+        elif block.info == "yaml":
+            part = manifest.Manifest.model_validate(manifest_dict(**(yaml.safe_load(block.text) or {})))
+            layout.features(part.columns, part.preprocessing, part.base_margin, part.output.width)
         else:
             assert block.info in ("bash", "python", "json", "text", "mermaid"), f"{name}:{block.line}: {block.info}"
 
@@ -393,6 +419,19 @@ def test_every_state_is_explained() -> None:
     assert [plain(row[0]) for row in rows("docs/api.md", "state", "meaning")] == [s.value for s in State]
 
 
+def test_what_is_said_about_batches_and_schedules_is_the_code() -> None:
+    (drawn,) = [b.text for b in blocks("docs/batches.md") if b.text.startswith("stateDiagram")]
+    assert drawn == batch_states.diagram() + "\n"
+    states = [plain(row[0]) for row in rows("docs/batches.md", "state", "meaning")]
+    assert states == [state.value for state in batch_states.State]
+    listed = [plain(row[0]).removesuffix(" (the usual)") for row in rows("docs/batches.md", "retry_policy")]
+    assert listed == list(POLICIES)
+    cells = " ".join(row[0] for row in rows("docs/schedules.md", "name", "meaning"))
+    assert re.findall(r"{{ (\w+) }}", cells) == list(templates.NAMES)
+    outcomes = [plain(row[0]) for row in rows("docs/schedules.md", "outcome", "meaning")]
+    assert sorted(outcomes) == sorted(outcome.value for outcome in Outcome)
+
+
 def test_every_direct_dependency_is_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     asked = [
@@ -440,7 +479,7 @@ def requests(block: Block) -> Iterator[tuple[str, str]]:
         for sent in CURL.finditer(block.text):
             method = re.search(r"\s-X (\w+)", sent[0])
             yield (
-                method[1] if method else "POST" if re.search(r"\s(?:-d|--data\S*)\s", sent["rest"]) else "GET",
+                method[1] if method else "POST" if re.search(r"\s(?:-d|-F|--data\S*)\s", sent["rest"]) else "GET",
                 sent["path"],
             )
         return
@@ -485,8 +524,9 @@ def test_every_route_is_shown_where_the_table_of_routes_leads(language: str) -> 
 
 
 def test_every_key_of_a_manifest_is_listed_with_its_default() -> None:
-    parts = {"": manifest.Manifest, "artifact": manifest.Artifact, "columns[]": manifest.Column}
-    parts |= {"output": manifest.Output, "policy": manifest.Policy, "training": manifest.Training}
+    parts = {"": manifest.Manifest, "artifact": manifest.Artifact, "columns[]": columns.Column, "output": output.Output}
+    parts |= {"explanations": manifest.Explanations, "golden": manifest.Golden, "policy": manifest.Policy}
+    parts |= {"micro_batch": manifest.MicroBatch, "warm_up": manifest.WarmUp, "training": manifest.Training}
     expected = {}
     for prefix, part in parts.items():
         for key, field in part.model_fields.items():
@@ -495,9 +535,43 @@ def test_every_key_of_a_manifest_is_listed_with_its_default() -> None:
     listed = {plain(r[0]): plain(r[2]) for r in rows("docs/models.md", "key", "type", "default")}
     assert list(listed) == list(expected)
     for key, default in expected.items():
-        if isinstance(default, str | int | float | bool) and not isinstance(default, manifest.Part):
+        if isinstance(default, str | int | float | bool):
             assert listed[key] == (str(default).lower() if isinstance(default, bool) else str(default) or '""'), key
-    assert str(get_args(manifest.Manifest.model_fields["template"].annotation)[0]) == str(manifest.TEMPLATE)
+    assert get_args(manifest.Manifest.model_fields["template"].annotation) == (upgrades.TEMPLATE,)
+
+
+def test_every_key_of_a_container_is_listed_with_its_default() -> None:
+    listed = {plain(r[0]): plain(r[2]) for r in rows("docs/containers.md", "key", "type", "default")}
+    fields = container.Container.model_fields
+    assert list(listed) == [f"container.{key}" for key in fields]
+    for key, field in fields.items():
+        if isinstance(field.default, str | int | float):
+            assert listed[f"container.{key}"] == str(field.default), key
+
+
+@pytest.mark.parametrize(
+    ("title", "kinds", "key"),
+    [("step", get_args(get_args(steps.Step)[0]), "step"), ("calibration", (output.Platt, output.Isotonic), "method")],
+)
+def test_every_step_and_calibration_is_listed_with_its_keys(title: str, kinds: Any, key: str) -> None:
+    listed = {plain(r[0]): re.findall("`([^`]+)`", r[1]) for r in rows("docs/models.md", title, "keys")}
+    assert listed == {
+        get_args(kind.model_fields[key].annotation)[0]: [name for name in kind.model_fields if name != key]
+        for kind in kinds
+    }
+
+
+def test_every_key_of_a_sink_is_listed_with_its_default() -> None:
+    listed = {plain(row[1]): plain(row[2]) for row in rows("docs/deliveries.md", "type", "key", "default")}
+    expected = {}
+    for kind in get_args(get_args(AnySink)[0]):
+        for key, field in kind.model_fields.items():
+            default = field.default[0] if isinstance(field.default, tuple) else field.default
+            expected[key] = "required" if field.is_required() else default
+    expected.pop("type")
+    assert sorted(listed) == sorted(expected)
+    assert {key for key, default in expected.items() if default is not None and default != listed[key]} == set()
+    assert all(f"{{{{ {name} }}}}" in prose("docs/deliveries.md") for name in result_file.NAMES)
 
 
 def test_every_queue_is_listed_with_its_binding() -> None:

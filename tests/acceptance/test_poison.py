@@ -49,7 +49,7 @@ def poisoned(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
     with ExitStack() as context:
         if request.param == "full":
             server, node = request.getfixturevalue("postgres"), request.getfixturevalue("rabbitmq")
-            variables["database_url"] = context.enter_context(services.database(server))
+            variables["database_url"] = context.enter_context(services.migrated_database(server))
             variables["broker_url"] = context.enter_context(services.virtual_host(node))
         yield context.enter_context(running(Stack(tmp_path / "run", **variables)))
 

@@ -105,8 +105,9 @@ def test_the_golden_samples_come_out_as_they_are_stored(
 ) -> None:
     golden = json.loads((store / model / "1" / "golden.json").read_text())
     result = client.infer(model, table(np.array(golden["inputs"], np.float32), binary=True), model_version="1")
-    raw = np.array(golden["raw"], np.float32).reshape(result.as_numpy("probability").shape)
-    assert np.allclose(result.as_numpy("probability"), raw, rtol=0, atol=golden["tolerance"])
+    expected = np.array(golden["outputs"]["probability"], np.float32)
+    assert np.allclose(result.as_numpy("probability"), expected, rtol=0, atol=1e-5)
+    assert [text.decode() for text in result.as_numpy("label")] == golden["outputs"]["label"]
 
 
 def test_only_the_requested_outputs_come_each_in_its_own_encoding(

@@ -2,52 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from models_store.samples import WINE
-from tests import services
+from tests.browser.login import watch
 from tests.chaos.brake import stopped
-
-# Quiet and offline: the console loads nothing from elsewhere, and neither shall the browser.
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A browser's page. Without a browser the test is skipped, but never where it is meant to run."""
-    path = services.browser()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        try:
-            yield browser.new_page()
-        finally:
-            browser.close()
-
-
-def watch(page: Page, stack: Any) -> list[str]:
-    """Log in. Returns what goes wrong on the pages from now on: errors of scripts, and requests to elsewhere."""
-    troubles: list[str] = []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    own = (stack.url, "data:", "blob:")
-    page.on("request", lambda request: None if request.url.startswith(own) else troubles.append(request.url))
-    page.goto(stack.url)
-    page.get_by_label("Username").fill(stack.user)
-    page.get_by_label("Password").fill(stack.password)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Last jobs")).to_be_visible()
-    return troubles
 
 
 def test_a_person_predicts_and_finds_the_job_again(page: Page, embedded_stack: Any) -> None:

@@ -1,15 +1,13 @@
 """Ways to break the broker or the database under a system that works: one table."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-import psutil
-
 from tests.chaos.proxy import Proxy
 from tests.chaos.servers import Servers, fill
-from tests.rabbitmq_node import RabbitMQNode
 
 HANG_SECONDS = 25.0
 DELAY_SECONDS = 0.3
@@ -26,7 +24,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One way to break a server: a context in which it is broken."""
+    """One way to break a server: a context in which it is broken, from its beginning on."""
 
     broken: Callable[[Servers], contextlib.AbstractContextManager[None]]
     # The end of the context, such as a server's start, comes on top.
@@ -34,15 +32,17 @@ class Fault:
     effect: Effect
     # Whether the database is hit, so that submissions may be refused.
     may_refuse: bool = False
-    # After so long the effect must be there.
+    # So long after the context began the effect must be there.
     grace: float = 1.0
 
 
 @contextlib.contextmanager
 def memory_alarm(servers: Servers) -> Iterator[None]:
-    """The broker believes that its memory is full, and takes no publishes."""
+    """The broker believes that its memory is full: from the first publisher on that it blocks."""
     servers.node.ctl("set_vm_memory_high_watermark", "0.000001")
     try:
+        while "blocked" not in servers.node.ctl("list_connections", "state"):
+            time.sleep(0.2)
         yield
     finally:
         servers.node.ctl("set_vm_memory_high_watermark", "0.4")
@@ -53,7 +53,7 @@ def full_broker_disk(servers: Servers) -> Iterator[None]:
     """No byte is left on the broker's disk; should it have given up, it is started again."""
     with fill(servers.broker_disk):
         yield
-    if not virtual_machines(servers.node):
+    if not servers.node.virtual_machines():
         servers.node.start()
 
 
@@ -69,14 +69,8 @@ def full_database_disk(servers: Servers) -> Iterator[None]:
 @contextlib.contextmanager
 def frozen_broker(servers: Servers) -> Iterator[None]:
     """The broker gets no processor time; its connections stay open."""
-    frozen = virtual_machines(servers.node)
-    for process in frozen:
-        process.suspend()
-    try:
+    with servers.node.frozen():
         yield
-    finally:
-        for process in frozen:
-            process.resume()
 
 
 @contextlib.contextmanager
@@ -165,14 +159,3 @@ FAULTS: dict[str, Fault] = {
     "database: network resets": Fault(_network(_to_database, Proxy.reset), 10.0, Effect.REFUSES, may_refuse=True),
     "database: network delays": Fault(_network(_to_database, _delay), 15.0, Effect.SLOWS, may_refuse=True),
 }
-
-
-def virtual_machines(node: RabbitMQNode) -> list[psutil.Process]:
-    """Return the node's Erlang processes; none if it has ended."""
-    found = []
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] == "beam.smp":
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("RABBITMQ_NODENAME") == node.name and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-    return found

@@ -14,7 +14,9 @@ from inference_portal.jobs.states import FINAL
 
 _FINAL = f"({', '.join(repr(state.value) for state in sorted(FINAL))})"
 # For an update of anything else, such as a note that the end was announced, the triggers don't fire at all.
-_SEEN = f"OLD.state IN {_FINAL} OR NEW.state IN {_FINAL} OR NEW.result IS NOT NULL"
+# Nor is it an effect that a result is let go of: of a fire and forget, and when it is old.
+_LET_GO = "OLD.state = NEW.state AND OLD.result IS NOT NULL AND NEW.result IS NULL"
+_SEEN = f"(OLD.state IN {_FINAL} OR NEW.state IN {_FINAL} OR NEW.result IS NOT NULL) AND NOT ({_LET_GO})"
 
 POSTGRESQL = f"""
 CREATE TABLE IF NOT EXISTS chaos_effect (

@@ -10,7 +10,6 @@ from types import TracebackType
 import psutil
 import psycopg
 
-from tests.chaos.broken import virtual_machines
 from tests.chaos.servers import Servers
 from tests.stack import Stack
 
@@ -74,7 +73,7 @@ def usage(stack: Stack, servers: Servers) -> tuple[dict[str, float], dict[str, f
     """Return the resident memory (MiB) and the CPU seconds of each group now."""
     memory: defaultdict[str, float] = defaultdict(float)
     cpu: defaultdict[str, float] = defaultdict(float)
-    members = [(RABBITMQ, process) for process in virtual_machines(servers.node)]
+    members = [(RABBITMQ, process) for process in servers.node.virtual_machines()]
     members += [(POSTGRESQL, process) for process in servers.postgres.processes()]
     for process in stack.processes():
         with contextlib.suppress(psutil.Error):

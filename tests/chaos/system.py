@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import services
 from tests.chaos import checker, effects, evidence, ledger, samples, victims
 from tests.chaos.teams import team_key
 from tests.postgres_server import PostgresServer
@@ -83,6 +84,7 @@ def running_system(
             postgres = context.enter_context(PostgresServer(folder / "postgres"))
             node = context.enter_context(RabbitMQNode(folder / "rabbitmq"))
             database = f"{postgres.url}/inference"
+            services.make_database(postgres.url, "inference")
             addresses = {"database_url": database, "broker_url": node.url()}
         stack = Stack(
             folder / "run", **addresses, doubled=doubled and kind == "full", MODEL_STORE=str(store), **variables

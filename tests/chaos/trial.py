@@ -10,9 +10,10 @@ from uuid import UUID
 
 import psycopg
 
+from tests import services
 from tests.chaos import checker, effects, evidence, ledger, samples
 from tests.chaos.broken import DELAY_SECONDS, Effect, Fault
-from tests.chaos.servers import Servers
+from tests.chaos.servers import DATABASE, Servers
 from tests.chaos.submitters import Submission, Submitters
 from tests.stack import Stack, running
 
@@ -56,6 +57,7 @@ class Ground:
                 time.sleep(quiet)
                 begin = time.time()
                 with fault.broken(self.servers):
+                    broken = time.time()
                     time.sleep(fault.seconds)
                     healing = time.time()
                 end = time.time()
@@ -63,12 +65,12 @@ class Ground:
                 time.sleep(quiet)
             self._wait_until_final(time.time())
         found = evidence.collect(ledger.read(self._ledger_path), self.servers.direct_database_url, self.servers.node)
-        broken = [
+        violations = [
             *checker.violations(found, samples.expected),
             *_refusals(load.submissions, fault, end),
-            *_without_effect(load.submissions, fault, (begin, healing, end), found),
+            *_without_effect(load.submissions, fault, (begin, broken, healing, end), found),
         ]
-        new = [line for line in broken if line not in self._told]
+        new = [line for line in violations if line not in self._told]
         self._told.update(new)
         ids = {submission.id for submission in load.submissions if submission.id is not None}
         return Outcome(
@@ -100,6 +102,7 @@ def ground(folder: Path, *, disks: bool = False, **variables: str) -> Iterator[G
     folder.chmod(0o711)
     store = samples.store_copy(folder / "store", timeout_seconds=5.0)
     with Servers(folder, disks=disks) as servers:
+        services.make_database(servers.postgres.url, DATABASE)
         stack = Stack(
             folder / "run",
             database_url=servers.database_url,
@@ -142,12 +145,12 @@ def _refusals(submissions: list[Submission], fault: Fault, end: float) -> Iterat
 
 
 def _without_effect(
-    submissions: list[Submission], fault: Fault, times: tuple[float, float, float], found: checker.Evidence
+    submissions: list[Submission], fault: Fault, times: tuple[float, float, float, float], found: checker.Evidence
 ) -> Iterator[str]:
     """Tell when the fault was not to be seen: then this trial has shown nothing."""
-    begin, healing, end = times
+    begin, broken, healing, end = times
     ended = {effect.job: effect.written for effect in found.effects}
-    accepted = [s for s in submissions if s.id is not None and begin + fault.grace < s.sent < healing - 0.5]
+    accepted = [s for s in submissions if s.id is not None and broken + fault.grace < s.sent < healing - 0.5]
 
     def missing(what: str) -> str:
         return f"no effect: the fault was to be seen by '{fault.effect}', and {what}"
@@ -160,7 +163,7 @@ def _without_effect(
                 yield missing(f"{len(early)} of {len(accepted)} ended")
         case Effect.REFUSES:
             # A refusal may take a while: what was sent before counts too.
-            waited = [s for s in submissions if s.answered > begin + fault.grace and s.sent < healing - 0.5]
+            waited = [s for s in submissions if s.answered > broken + fault.grace and s.sent < healing - 0.5]
             if not waited:
                 yield missing("nothing was submitted meanwhile")
             if early := [s.id for s in waited if s.status == 202 and s.answered < healing]:

@@ -28,6 +28,7 @@ ROLES = (
     Role("isolated worker child", "-n isolated-cpu@", children=True),
     Role("recorder", "-n recorder"),
     Role("recorder child", "-n recorder", children=True),
+    Role("courier", "manage.py deliver"),
 )
 
 

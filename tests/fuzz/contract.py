@@ -21,6 +21,7 @@ from typing import Any
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
+from schemathesis.errors import InvalidSchema
 
 from tests.chaos.samples import store_copy
 from tests.fuzz import requests_made
@@ -78,7 +79,8 @@ class Figures:
                         failure = check.failure_info.failure
                         text = f"{failure.message}\n{check.failure_info.code_sample}"
                         self._fail(label, check.name, failure.title, text, event.recorder, case_id)
-        elif isinstance(event, events.NonFatalError):
+        elif isinstance(event, events.NonFatalError) and not isinstance(event.value, InvalidSchema):
+            # (schemathesis 4.32 forgets a PUT's path parameter now and then, and sends nothing; the document has it.)
             self.failures.setdefault((event.label, "error", type(event.value).__name__), str(event.value))
         elif isinstance(event, events.FatalError):
             self.failures[("", "fatal", type(event.exception).__name__)] = repr(event.exception)
@@ -170,6 +172,8 @@ def configuration(target: Target, *, key: str, seed: int, examples: int, phases:
     # By the schema a body is right, and yet the model may refuse it, a file may not be one, two headers may contradict
     # each other: no schema knows the model's columns or what is inside a file. `right_body_is_accepted` stands in.
     refused = {"positive_data_acceptance": {"expected-statuses": [*FINE, "422"]}}
+    # A shape may name more rows than a request may have, which is a setting.
+    sized = {"positive_data_acceptance": {"expected-statuses": [*FINE, "413", "422"]}}
     # Of many the wrong ones are told in the answer, and the others done.
     each_for_itself = {"negative_data_rejection": {"expected-statuses": ["200", *REFUSED]}}
     inferred = {
@@ -186,9 +190,15 @@ def configuration(target: Target, *, key: str, seed: int, examples: int, phases:
     checks = {
         "infer_create$": inferred,
         "result": ended,
-        "^(jobs_create|jobs_put|jobs_rerun|dead_letters_(bulk_)?(replay|discard)|parked_messages_discard)$": refused,
+        "^(jobs_create|jobs_put)$": sized,
+        "^dead_letters_replay$": sized | {"negative_data_rejection": {"expected-statuses": ["413", *REFUSED]}},
+        "^(jobs_rerun|dead_letters_(bulk_(replay|discard)|discard)|parked_messages_discard)$": refused,
+        # Which places and addresses may be used are settings, and some options exclude one another.
+        "^(batches_(create|change)|schedules_(create|replace|change)|webhooks_(create|change))$": refused,
+        # To the form every file is one.
+        "^uploads_create$": {"negative_data_rejection": {"expected-statuses": ["201", *REFUSED]}},
         "_bulk": each_for_itself,
-        "_list$": listed,
+        "(_list|_chunks|_runs)$": listed,
     }
     return SchemathesisConfig.from_dict(
         {

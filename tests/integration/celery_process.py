@@ -18,7 +18,7 @@ from workers import topology
 from workers.contract import BundleResult, Heartbeat
 
 # These machines are slow at times.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 
 
 class CeleryProcess:

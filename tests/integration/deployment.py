@@ -22,6 +22,8 @@ from tests.rabbitmq_node import RabbitMQNode
 from tests.stack import ROOT, free_port
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+# What compose mounts beside models and secrets.
+MOUNTED = {"/sinks.yaml": str(ROOT / "deploy" / "sinks.yaml")}
 # What the image sets, and a place for each path inside it.
 DOCKERFILE = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MODEL_STORE": str(ROOT / "models_store")}
 
@@ -113,7 +115,7 @@ class Deployment:
 
     def environment(self, service: str) -> dict[str, str]:
         """Return what compose would set, with this machine's places."""
-        inside = {
+        inside = MOUNTED | {
             f"/run/secrets/{entry if isinstance(entry, str) else entry['target']}": str(
                 self.secrets / (entry if isinstance(entry, str) else entry["source"])
             )

@@ -24,7 +24,7 @@ from inference_portal.jobs.burial import bury
 from inference_portal.jobs.claims import Claim, claim, mark_sent, release_claim
 from inference_portal.jobs.intake import Intake
 from inference_portal.jobs.models import Job, Priority
-from inference_portal.jobs.record import record_result, record_started, release_policy
+from inference_portal.jobs.record import record_result, record_started, refusals, release_policy
 from inference_portal.jobs.rerun import NotWaiting, rerun
 from inference_portal.jobs.retention import purge
 from inference_portal.jobs.retry import SUSPECT, Decision, decide
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
                 submitted_by="test",
                 model="wine",
                 version="1",
-                sha256=model_store().get("wine", "1").manifest.artifact.sha256,
+                sha256=model_store().get("wine", "1").manifest.sha256,
                 pool=pool,
                 rows=1,
                 input=rows.ONE_ROW,
@@ -376,7 +376,8 @@ class Machine(RuleBasedStateMachine):
     def backs_off(self, row: Row) -> bool:
         """Tell whether the job has just begun to wait; a suspect doesn't wait."""
         before = self.before.get(row.id)
-        return before is not None and row.state is State.RETRYING and row.failures > before.failures
+        over = before is not None and row.state is State.RETRYING and row.attempt > before.attempt
+        return over and (row.failures > before.failures or row.error_code == ErrorCode.MESSAGE_REFUSED)
 
     def check_change(self, before: Row, row: Row) -> None:
         """Check what may change in one step at all."""
@@ -462,6 +463,7 @@ class Machine(RuleBasedStateMachine):
                     isolated=row.isolated,
                     policy=release_policy("wine", "1"),
                     jitter=0.0,
+                    refusals=refusals(row.id),
                 )
             counts = row.attempt == told.attempt and row.state in IN_FLIGHT & sources(decision.event)
             self._expected[row.id] = decision if counts else None

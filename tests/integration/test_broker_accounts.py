@@ -16,7 +16,17 @@ from tests.integration.deployment import Deployment, broker_with_accounts
 from tests.stack import wait_for
 from workers import topology
 
-PROCESSES = ("portal", "dispatcher", "recorder", "beat", "worker-cpu", "worker-cpu-isolated", "worker-gpu", "flower")
+PROCESSES = (
+    "portal",
+    "dispatcher",
+    "recorder",
+    "beat",
+    "worker-cpu",
+    "worker-cpu-isolated",
+    "worker-explain",
+    "worker-container",
+    "flower",
+)
 WINE = [14.23, 1.71, 2.43, 15.6, 127.0, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065.0]
 
 
@@ -91,6 +101,8 @@ ATTEMPTS = {
     ("worker-cpu", "read suspects"): read("inference.cpu.isolated"),
     ("worker-cpu-isolated", "read its pool's work"): read("inference.cpu"),
     ("worker-cpu-isolated", "send work"): publish(topology.REQUESTS),
+    ("worker-explain", "read another pool's work"): read("inference.cpu"),
+    ("worker-container", "read another pool's work"): read("inference.cpu"),
     ("worker-gpu", "read another pool's work"): read("inference.cpu"),
     ("dispatcher", "send results"): publish(topology.RESULTS),
     ("dispatcher", "send to beat's tasks"): publish(topology.PORTAL),
@@ -101,6 +113,9 @@ ATTEMPTS = {
     ("recorder", "read work"): read("inference.cpu"),
     ("recorder", "control workers"): publish("celery.pidbox"),
     ("beat", "send work"): publish(topology.REQUESTS),
+    ("courier", "send work"): publish(topology.REQUESTS),
+    ("courier", "send work past the exchange"): publish(""),
+    ("courier", "read work"): read("inference.cpu"),
     ("beat", "read its own tasks"): read("portal.tasks"),
     ("flower", "send work"): publish(topology.REQUESTS),
     ("flower", "send results"): publish(topology.RESULTS),
@@ -160,16 +175,16 @@ def test_flower_asks_workers_behind_its_login(running: Deployment) -> None:
     assert httpx.get(url).status_code == 401
     login = tuple((running.secrets / "flower_basic_auth").read_text().split(":"))
     workers = httpx.get(f"{running.flower_url}/workers?json=1&refresh=1", auth=login, timeout=30).text  # type: ignore[arg-type]
-    for node in ("cpu@", "isolated-cpu@", "gpu@", "recorder@"):
+    for node in ("cpu@", "isolated-cpu@", "explain@", "recorder@"):
         assert node in workers
 
 
 def test_a_worker_that_is_gone_is_not_healthy(running: Deployment) -> None:
-    assert running.stop("worker-gpu") == 0
+    assert running.stop("worker-explain") == 0
     # Celery's mailbox stays for ten seconds, and without a reader.
-    gone = running.health("worker-gpu")
+    gone = running.health("worker-explain")
     assert gone.returncode == 1
-    assert "gpu@" in gone.stdout
+    assert "explain@" in gone.stdout
 
 
 def test_a_dispatcher_that_is_gone_is_not_healthy(running: Deployment) -> None:

@@ -333,6 +333,8 @@ def test_a_crash_between_commit_and_acknowledgement_parks_nothing_twice(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_burial_goes_on_for_as_long_as_the_dispatcher_runs(team: Team, broker_app: Celery) -> None:
+    # What is published before anybody has declared the queue goes nowhere.
+    topology.declare(broker_app)
     stop = threading.Event()
 
     def work() -> None:

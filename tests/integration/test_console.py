@@ -15,14 +15,17 @@ from django.utils import timezone
 
 from inference_portal.accounts.callers import caller_from_key
 from inference_portal.accounts.models import ApiKey, Role, Team, User
+from inference_portal.batches.models import Batch
+from inference_portal.batches.schedules.models import Schedule
 from inference_portal.console.models import DeadLetter
 from inference_portal.console.site import PortalSite
 from inference_portal.console.state_labels import STATE_COLOURS
+from inference_portal.deliveries.models import Delivery, Endpoint
 from inference_portal.jobs.models import Attempt, AuditEntry, Job, ParkedMessage, Worker
 from inference_portal.jobs.states import FINAL, State
 from inference_portal.store import model_store
-from workers.manifest import ManifestError
 from workers.model_store import Snapshot
+from workers.template.yaml_file import ManifestError
 
 pytestmark = pytest.mark.django_db
 
@@ -91,7 +94,7 @@ def make_job(team: Team, state: State = State.SUCCEEDED, **fields: Any) -> Job:
         "submitted_by": "somebody",
         "model": "wine",
         "version": "1",
-        "sha256": manifest.artifact.sha256,
+        "sha256": manifest.sha256,
         "pool": manifest.pool,
         "state": state,
         "rows": rows,
@@ -142,7 +145,10 @@ def test_our_site_is_the_one_in_use() -> None:
 
 
 def test_only_our_tables_have_pages() -> None:
-    assert set(admin.site._registry) == {Job, DeadLetter, ParkedMessage, AuditEntry, Worker, Team, User, ApiKey}
+    assert set(admin.site._registry) == {
+        *(Job, DeadLetter, ParkedMessage, AuditEntry, Worker, Team, User, ApiKey),
+        *(Batch, Schedule, Delivery, Endpoint),
+    }
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -459,7 +465,7 @@ def test_the_models_page_tells_which_are_served_and_which_manifests_are_wrong(
     monkeypatch.setattr(store, "snapshot", lambda: snapshot)
     answer = login(team, Role.VIEWER).get("/admin/models/")
     served = {release["manifest"].model: release["served"] for release in answer.context["releases"]}
-    assert served == {"wine": True, "breast_cancer": False}
+    assert served == {"wine": True, "breast_cancer": False, "churn": False, "diabetes": False}
     assert "Not served: bad/1/manifest.yaml, line 7" in text(answer)
     assert str(settings.MODEL_STORE) not in text(answer) and EVIL not in text(answer)
 

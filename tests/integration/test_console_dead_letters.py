@@ -265,7 +265,7 @@ def test_an_edited_input_goes_instead(operator: Client, team: Team) -> None:
         ("1", "", "rows", "This is not JSON"),
         ("1", "{}", "rows", "'rows' is not a list"),
         ("1", '[{"a": 1, "b": 1, "c": 1000}]', "rows", "Row 0, column 'c': 1000 is outside the range"),
-        ("1", '[{"a": 1}]', "rows", "Row 0: column 'b' is missing"),
+        ("1", '[{"a": 1}]', "rows", "Row 0: column 'c' is missing"),
         ("1", "[\0]", "rows", "Null characters"),
         ("3", None, "rows", "needs the column 'd'"),
         ("4", None, "version", "asked for the output 'label'"),

@@ -14,7 +14,10 @@ from inference_portal.jobs.models import AuditEntry, Job
 from inference_portal.jobs.states import State
 from tests.integration import rows
 from tests.integration.dead import park
+from tests.integration.deliveries import make_delivery, make_endpoint
 from tests.integration.http import session
+from tests.integration.made_batches import make_batch
+from tests.integration.schedules import make_schedule
 
 pytestmark = pytest.mark.django_db
 
@@ -38,13 +41,40 @@ TABLE: dict[str, Page] = {
     "": (V, 200),
     "search/": (V, 200),
     "models/": (V, 200),
+    "models/<str:model>/": (V, 200),
+    # A form's; whom it lets in: tests/integration/test_console_releases.py.
+    "models/<str:model>/<str:version>/check/": (V, 405),
+    # With nothing that it could be compared with: to the model.
+    "models/<str:model>/<str:version>/compare/": (O, 302),
+    "models/<str:model>/<str:version>/release/": (O, 200),
+    "models/<str:model>/<str:version>/retire/": (O, 200),
+    # Nothing was released that could be taken back: to the model.
+    "models/<str:model>/rollback/": (O, 302),
     "predict/": (S, 200),
+    "new-batch/": (S, 200),
     "predict/<str:model>/<str:version>/": (S, 200),
-    "^(?P<app_label>jobs|console|accounts)/$": (V, 200),
+    "^(?P<app_label>jobs|batches|deliveries|console|accounts)/$": (V, 200),
     **of_model("jobs/job", see=V),
     # What changes something is a form's, by POST.
     "jobs/job/<uuid:job_id>/cancel/": (S, 405),
     "jobs/job/<uuid:job_id>/rerun/": (S, 405),
+    **of_model("batches/batch", see=V),
+    "batches/batch/<uuid:batch_id>/cancel/": (S, 405),
+    "batches/batch/<uuid:batch_id>/rerun/": (S, 405),
+    "batches/batch/<uuid:batch_id>/change-run/": (S, 405),
+    **of_model("batches/schedule", see=V, add=(S, 200)),
+    "batches/schedule/<uuid:schedule_id>/edit/": (S, 200),
+    "batches/schedule/<uuid:schedule_id>/turn/": (S, 405),
+    "batches/schedule/<uuid:schedule_id>/run-now/": (S, 405),
+    "batches/schedule/<uuid:schedule_id>/remove/": (S, 405),
+    **of_model("deliveries/delivery", see=V),
+    "deliveries/delivery/<uuid:delivery_id>/redeliver/": (S, 405),
+    **of_model("deliveries/endpoint", see=V, add=(S, 200)),
+    "deliveries/endpoint/<uuid:webhook_id>/edit/": (S, 200),
+    "deliveries/endpoint/<uuid:webhook_id>/remove/": (S, 405),
+    "deliveries/endpoint/<uuid:webhook_id>/test/": (S, 405),
+    "deliveries/endpoint/<uuid:webhook_id>/rotate/": (S, 405),
+    "deliveries/endpoint/<uuid:webhook_id>/turn/": (S, 405),
     **of_model("jobs/worker", see=V),
     **of_model("console/deadletter", see=O),
     "console/deadletter/<uuid:job_id>/replay/": (O, 405),
@@ -96,14 +126,20 @@ def filled(page: str, team: Team) -> tuple[str, Job]:
     objects = {
         "jobs/parkedmessage": lambda: park().pk,
         "jobs/auditentry": lambda: AuditEntry.objects.create(who="x", action="rerun", job_id=job.id).pk,
+        "batches/batch": lambda: make_batch(team).pk,
+        "batches/schedule": lambda: make_schedule(team, name=str(job.id)).pk,
+        "deliveries/delivery": lambda: make_delivery(team).pk,
+        "deliveries/endpoint": lambda: make_endpoint(team).pk,
         "jobs/worker": lambda: rows.make_worker().pk,
         "accounts/team": lambda: team.pk,
         "accounts/user": lambda: User.objects.create(username=f"of-{team}-{User.objects.count()}", team=team).pk,
         "accounts/apikey": lambda: ApiKey.objects.create_key(name="k", team=team)[0].prefix,
     }
     named = quote(str(next((make() for name, make in objects.items() if page.startswith(name)), job.id)))
-    path = page.replace("^(?P<app_label>jobs|console|accounts)/$", "jobs/").replace("(?P<url>.*)$", "nothing/at/all")
-    values = {"model": "wine", "version": "1", "job_id": str(job.id), "content_type_id": "1"}
+    path = page.replace("^(?P<app_label>jobs|batches|deliveries|console|accounts)/$", "jobs/").replace(
+        "(?P<url>.*)$", "nothing/at/all"
+    )
+    values = {"model": "wine", "version": "1", "job_id": str(job.id), "content_type_id": "1", "batch_id": named}
     return "/admin/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda part: values.get(part[1], named), path), job
 
 
@@ -114,9 +150,12 @@ def test_every_page_opens_for_whom_the_table_says_and_for_nobody_else(team: Team
     least, status = TABLE[page]
     for owner in (team, rows.make_team("other")):
         path, job = filled(page, owner)
-        before = rows.whole(job.id)
+        before = rows.stored(job)
         # To others' jobs only operators come; back to the list, where it says so.
-        foreign = owner != team and page.startswith("jobs/job/<path") and who != Role.OPERATOR
+        of_team = page.startswith(("jobs/job/<path", "batches/batch/<path", "batches/schedule/<path", "deliveries/"))
+        of_team = of_team and "<path" in page
+        of_team = of_team or page.endswith("/edit/")
+        foreign = owner != team and of_team and who != Role.OPERATOR
         visitor = Client() if who == "anonymous" else session(team, role=Role(who))
         answer = visitor.get(path)
         where = f"{page} as {who}, {owner}"
@@ -128,7 +167,7 @@ def test_every_page_opens_for_whom_the_table_says_and_for_nobody_else(team: Team
             assert visitor.post(path).status_code in (403, 405), where
         else:
             assert answer.status_code == (302 if foreign else status), where
-        assert rows.whole(job.id) == before, f"{where} has changed the job"
+        assert rows.stored(job) == before, f"{where} has changed the job"
 
 
 @pytest.mark.parametrize("action", ["cancel", "rerun"])

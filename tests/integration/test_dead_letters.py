@@ -26,6 +26,7 @@ from inference_portal.store import model_store
 from inference_portal.urls import urlpatterns
 from tests.integration import rows
 from tests.integration.dead import MATRIX, dead, park, store
+from tests.integration.http import send
 from tests.integration.rows import in_threads, make_final, make_job, whole
 from tests.unit.builders import write_release
 from workers.contract import ErrorCode
@@ -84,6 +85,20 @@ def test_an_id_in_capitals_is_the_same_id(team: Team, operator: Client) -> None:
     name = str(job.id).upper()
     assert operator.get(f"{URL}{name}/").json()["id"] == str(job.id)
     assert post(operator, f"{name}/replay/").status_code == 202
+
+
+@pytest.mark.parametrize("path", ["", "replay/", "discard/"])
+def test_a_header_may_repeat_the_path_and_not_contradict_it(team: Team, operator: Client, path: str) -> None:
+    job = dead(team)
+    before, url, method = whole(job.id), f"{URL}{job.id}/{path}", ROUTES[f"{{job}}/{path}"]
+    body = {"reason": "x"} if path == "discard/" else ""
+    for text in (str(uuid4()), "nonsense", ""):
+        answer = send(operator, method, url, body, **{"X-Inference-Id": text})
+        assert "contradicts the path" in refused(before, answer, 400, "malformed")["detail"]
+    foreign = send(client(team, Role.SUBMITTER), method, url, body, **{"X-Inference-Id": str(uuid4())})
+    refused(before, foreign, 403, "forbidden")
+    same = send(operator, method, url, body, **{"X-Inference-Id": str(job.id).upper()})
+    assert same.status_code == (202 if path == "replay/" else 200)
 
 
 def test_a_category_that_the_manifest_has_lost_is_shown_as_a_number_and_asks_for_another_input(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -22,7 +21,7 @@ from django.utils import timezone
 
 from inference_portal.accounts.models import Team
 from inference_portal.jobs import changes
-from inference_portal.jobs.claims import BUNDLE_ROWS, mark_sent, release_claim
+from inference_portal.jobs.claims import mark_sent, release_claim
 from inference_portal.jobs.dispatch import Dispatcher
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import (
@@ -57,6 +56,7 @@ from tests.rabbitmq_node import RabbitMQNode
 from tests.stack import ROOT, free_port, wait_for
 from workers import topology
 from workers.contract import Bundle
+from workers.manifest import BUNDLE_ROWS
 from workers.publisher import Publisher
 
 pytestmark = pytest.mark.django_db
@@ -336,7 +336,8 @@ def test_a_job_cancelled_between_claim_and_publish_stays_cancelled(team: Team, b
     assert job_cancel(job_id=job.id)
     before = whole(job.id)
     with dispatcher(broker_app) as sender:
-        sender._publish(claimed)
+        sender._post(claimed)
+        sender._publisher.settle()
     mark_sent(claimed)
     assert whole(job.id) == before
     assert whole(other.id)["sent_at"] is not None
@@ -370,7 +371,8 @@ def test_a_job_that_has_left_the_claim_takes_nothing_with_it(
     leaves(left)
     before = whole(left.id)
     with dispatcher(embedded_app) as sender:
-        sender._publish(claimed)
+        sender._post(claimed)
+        sender._publisher.settle()
     mark_sent(claimed)
     (bundle,) = published(embedded_app)
     assert [(item.id, item.rows) for item in bundle.jobs] == [(str(job.id), job.rows) for job in jobs]
@@ -384,34 +386,8 @@ def test_a_claim_that_all_jobs_have_left_is_not_sent(team: Team, embedded_app: C
     (claimed,) = take()
     emptied(job)
     with dispatcher(embedded_app) as sender:
-        sender._publish(claimed)
+        assert not sender._post(claimed)
     assert published(embedded_app) == []
-
-
-def test_what_is_confirmed_is_noted_before_a_stalling_lane_uses_up_its_claim(
-    team: Team, embedded_app: Celery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, stalled, last = make_job(team), make_job(team, isolated=True, attempt=2), make_job(team, pool="gpu")
-    monkeypatch.setattr("inference_portal.jobs.dispatch.NOTE_SECONDS", 0.1)
-    noted: list[bool] = []
-
-    class Stalling(Publisher):
-        """To one lane it takes long, and fails in the end."""
-
-        def send(self, *args: Any, routing_key: str, **options: Any) -> None:
-            if routing_key.startswith("isolated."):
-                time.sleep(0.2)
-                raise TimeoutError("no confirm came")
-            if routing_key.startswith("gpu."):
-                noted.append(whole(first.id)["sent_at"] is not None)
-            super().send(*args, routing_key=routing_key, **options)
-
-    publisher = Stalling(embedded_app)
-    Dispatcher(publisher).step()
-    publisher.close()
-    assert noted == [True]
-    assert [whole(job.id)["sent_at"] is not None for job in (first, stalled, last)] == [True, False, True]
-    assert Job.objects.due().get() == stalled
 
 
 def test_a_result_before_the_dispatchers_note_is_final(team: Team) -> None:

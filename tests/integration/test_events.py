@@ -13,14 +13,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from inference_portal.accounts.models import Role, Team
-from inference_portal.api import events
+from inference_portal.api import event_stream, events
 from inference_portal.jobs import changes, waiting
 from inference_portal.jobs import streams as jobs_streams
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import record_result, record_started
 from inference_portal.jobs.services import job_cancel
 from inference_portal.jobs.states import FINAL, State
-from inference_portal.jobs.streams import Streams
+from inference_portal.jobs.streams import Jobs, Places, Streams
 from tests.integration import rows
 from tests.integration.http import client, hang_up, post, problem
 from tests.integration.rows import make_final, make_job, make_sent
@@ -28,7 +28,7 @@ from workers.contract import ErrorCode, Run, Started
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PLACES = 2
-FEW = Streams(PLACES)
+FEW = Streams(Places(PLACES), Jobs())
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def streams(monkeypatch: pytest.MonkeyPatch) -> Iterator[Streams]:
 
 def free(streams: Streams) -> int:
     """Return how many places nobody has."""
-    return int(streams._free._value)
+    return int(streams.places._free._value)
 
 
 def path(job: Job) -> str:
@@ -129,7 +129,7 @@ def test_of_a_job_that_has_ended_the_end_is_told_at_once(team: Team, submitter: 
     begun = time.monotonic()
     answer = submitter.get(path(job))
     retry, event = b"".join(answer).decode().strip("\n").split("\n\n")
-    assert retry == f"retry: {events.RETRY}"
+    assert retry == f"retry: {event_stream.RETRY}"
     assert event.startswith(f"id: 1-{state}\ndata: ")
     assert json.loads(event.split("data: ")[1])["State"] == state
     assert time.monotonic() - begun < 2
@@ -222,7 +222,7 @@ def test_an_end_that_was_seen_takes_no_place(team: Team, submitter: Client, stre
 def test_a_stream_with_nothing_to_tell_keeps_the_connection_alive(
     team: Team, submitter: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_SECONDS", 0.1)
     job = make_job(team)
     reader = Reader(submitter, job)
     deadline = time.monotonic() + 10
@@ -323,7 +323,7 @@ def test_ends_of_other_jobs_lead_to_no_look(postgresql: None, team: Team, monkey
     monkeypatch.setattr(jobs_streams, "LOOK_SECONDS", 60)
     own, others = make_sent(team), [make_sent(team) for _ in range(20)]
     looks: list[set[UUID]] = []
-    streams = Streams(1)
+    streams = Streams(Places(1), Jobs())
     look = streams._look
     monkeypatch.setattr(streams, "_look", lambda ids: (looks.append(ids), look(ids)))
     with streams.follow(own) as follower:

@@ -256,7 +256,8 @@ REFUSED: dict[str, tuple[dict[str, Any], int]] = {
     "a result that nobody takes": ({"Accept": "text/html"}, 406),
     "a bad priority": ({"X-Inference-Priority": "now"}, 400),
     "a container": ({"Prefer": "respond-async-container"}, 422),
-    "a webhook": ({"X-Inference-Webhook": "https://example.org"}, 422),
+    "a private webhook": ({"X-Inference-Webhook": "https://127.0.0.1"}, 400),
+    "a sink": ({"X-Inference-Sink": "lake"}, 422),
     "a full quota": ({"quota": 0}, 429),
 }
 

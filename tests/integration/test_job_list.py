@@ -152,7 +152,7 @@ def test_filters_and_their_values_stay_with_the_pages(team: Team, submitter: Cli
 
 
 def test_a_filter_that_does_not_exist_is_refused_and_those_are_named_that_do(submitter: Client) -> None:
-    for name in ("colour", "batch", "State"):
+    for name in ("colour", "Batch", "State"):
         detail = problem(submitter.get(f"/api/jobs/?{name}=x"), 422, "invalid-input")["detail"]
         assert f"'{name}'" in detail
         for known in ("state", "model", "version", "label", "created_after", "created_before"):

@@ -19,7 +19,7 @@ GOOD = np.full(rows.WIDTH, 2.0, dtype="<f4").tobytes()
 
 
 def bundle(*jobs: JobItem) -> Bundle:
-    sha256 = rows.model_store().get("wine", "1").manifest.artifact.sha256
+    sha256 = rows.model_store().get("wine", "1").manifest.sha256
     data = GOOD * sum(job.rows for job in jobs)
     return Bundle(str(uuid4()), "wine", "1", sha256, rows.WIDTH, jobs, data)
 

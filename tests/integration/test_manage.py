@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from inference_portal.accounts.callers import caller_from_key
 from inference_portal.accounts.models import ApiKey, Role, Team, User
+from inference_portal.deliveries import letters
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.states import State
 from tests.integration.rows import make_running, make_sent
@@ -39,6 +40,8 @@ def access(*arguments: str, password: str = PASSWORD, monkeypatch: pytest.Monkey
 def test_a_team_a_person_and_a_key_are_made_shown_and_revoked(monkeypatch: pytest.MonkeyPatch) -> None:
     access("add-team", "blue")
     access("add-user", "ann", "--team", "blue", "--role", "viewer", monkeypatch=monkeypatch)
+    secrets = [access("new-webhook-secret", "blue").strip() for _ in range(2)]
+    assert secrets[0] != secrets[1] == letters.team_secret(Team.objects.get(name="blue").pk)
     key = access("add-key", "script", "--team", "blue", "--days", "30").strip()
     caller = caller_from_key(key)
     assert caller is not None
@@ -142,34 +145,45 @@ def test_the_defaults_pass_the_checks_and_the_migrations_are_complete(tmp_path: 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# Each process is told several: those of one can stand beside each other.
 @pytest.mark.parametrize(
-    ("variables", "words"),
+    "wrong",
     [
-        ({"DATABASE_URL": "postgres://u@127.0.0.1/x", "BROKER_URL": "amqp://x"}, ["E001", "DJANGO_SECRET_KEY"]),
-        ({"SYNC_WAIT_SECONDS": "0"}, ["E002", "SYNC_WAIT_SECONDS"]),
-        ({"MAX_WAITERS": "-1"}, ["E002", "MAX_WAITERS"]),
-        ({"LEASE_SECONDS": "-5"}, ["E002", "LEASE_SECONDS"]),
-        ({"CLAIM_SECONDS": "0"}, ["CLAIM_SECONDS"]),
-        ({"MAX_REQUEST_ROWS": "many"}, ["MAX_REQUEST_ROWS"]),
-        ({"MAX_REQUEST_COLUMNS": "0"}, ["E002", "MAX_REQUEST_COLUMNS"]),
-        ({"LOGIN_FAILURES": "0"}, ["E004", "LOGIN_FAILURES"]),
-        ({"LOGIN_LOCK_MINUTES": "0"}, ["E004", "LOGIN_LOCK_MINUTES"]),
-        ({"LOGIN_LOCK_MINUTES": "525601"}, ["E004", "525,600 at most"]),
-        ({"TRUSTED_PROXIES": "10.0.0.7,proxy"}, ["E004", "TRUSTED_PROXIES", "'proxy'"]),
-        ({"TRUSTED_PROXIES": "10.0.0.7/8"}, ["E004", "TRUSTED_PROXIES"]),
-        ({"SCALE_FROM_ZERO": "cpu,tpu"}, ["E005", "SCALE_FROM_ZERO", "'tpu'", "cpu, gpu"]),
-        ({"METRICS_ADDRESS": "9100"}, ["E006", "METRICS_ADDRESS", "127.0.0.1:9100"]),
-        ({"MODEL_STORE": "/nowhere/at/all"}, ["E003", "/nowhere/at/all", "MODEL_STORE"]),
+        {
+            "SYNC_WAIT_SECONDS=0": ["E002", "SYNC_WAIT_SECONDS"],
+            "MAX_WAITERS=-1": ["E002", "MAX_WAITERS"],
+            "LEASE_SECONDS=-5": ["E002", "LEASE_SECONDS"],
+            "CLAIM_SECONDS=0": ["E002", "CLAIM_SECONDS"],
+            "MAX_REQUEST_COLUMNS=0": ["E002", "MAX_REQUEST_COLUMNS"],
+            "LOGIN_FAILURES=0": ["E004", "LOGIN_FAILURES"],
+            "LOGIN_LOCK_MINUTES=0": ["E004", "LOGIN_LOCK_MINUTES"],
+            "TRUSTED_PROXIES=10.0.0.7,proxy": ["E004", "TRUSTED_PROXIES", "'proxy'"],
+            "SCALE_FROM_ZERO=cpu,tpu": ["E005", "SCALE_FROM_ZERO", "'tpu'", "cpu, gpu"],
+            "METRICS_ADDRESS=9100": ["E006", "METRICS_ADDRESS", "127.0.0.1:9100"],
+            "SINKS_FILE=/nowhere/sinks.yaml": ["E007", "SINKS_FILE", "/nowhere/sinks.yaml"],
+            "MODEL_STORE=/nowhere/at/all": ["E003", "/nowhere/at/all", "MODEL_STORE"],
+        },
+        {
+            "DATABASE_URL=postgres://u@127.0.0.1/x": ["E001", "DJANGO_SECRET_KEY"],
+            "BROKER_URL=amqp://x": ["E001", "DJANGO_SECRET_KEY"],
+            "LOGIN_LOCK_MINUTES=525601": ["E004", "525,600 at most"],
+            "TRUSTED_PROXIES=10.0.0.7/8": ["E004", "TRUSTED_PROXIES"],
+        },
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+    ids=["limits and places", "secret and upper limits"],
 )
-def test_a_wrong_setting_is_found_by_check_with_what_to_do(
-    tmp_path: Path, variables: dict[str, str], words: list[str]
-) -> None:
-    done = manage("check", folder=tmp_path, **variables)
+def test_wrong_settings_are_found_by_check_each_with_what_to_do(tmp_path: Path, wrong: dict[str, list[str]]) -> None:
+    done = manage("check", folder=tmp_path, **dict(setting.split("=", 1) for setting in wrong))
     assert done.returncode != 0
-    for word in words:
-        assert word in done.stderr, done.stderr
+    told = done.stderr.partition("ERRORS:\n")[2].partition("\nWARNINGS:")[0].split("\n?: ")
+    for setting, words in wrong.items():
+        assert any(all(word in error for word in words) for error in told), f"{setting}\n{done.stderr}"
+
+
+def test_a_setting_that_is_no_number_is_named(tmp_path: Path) -> None:
+    done = manage("check", folder=tmp_path, MAX_REQUEST_ROWS="many")
+    assert done.returncode != 0
+    assert "MAX_REQUEST_ROWS" in done.stderr, done.stderr
 
 
 def test_a_broken_manifest_is_reported_with_file_line_and_reason_and_the_others_are_served(
@@ -190,7 +204,9 @@ def test_a_broken_manifest_is_reported_with_file_line_and_reason_and_the_others_
         "c = Client(headers={'host': 'localhost'}); print(c.get('/v2/health/ready').status_code)"
     )
     done = manage("shell", "--no-imports", "-c", ask, folder=tmp_path / "run", MODEL_STORE=str(own))
-    assert done.stdout.split("\n")[:2] == ["{'breast_cancer': ['1']}", "200"], done.stderr
+    assert done.stdout.split("\n")[:2] == ["{'breast_cancer': ['1'], 'churn': ['1'], 'diabetes': ['1']}", "200"], (
+        done.stderr
+    )
 
 
 def test_the_command_for_a_person_without_arguments_is_a_help(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 import json
 import os
-import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +51,6 @@ def numbers(app: Celery) -> list[int]:
     return [message["number"] for message in rows.drain(app, topology.RECORDER)]
 
 
-@contextmanager
-def frozen(node: RabbitMQNode) -> Iterator[None]:
-    """The broker's processes stop in mid-air: connections stay open, nothing answers."""
-    assert node._process is not None
-    os.killpg(node._process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.killpg(node._process.pid, signal.SIGCONT)
-
-
 def test_what_was_sent_is_in_the_queue_in_order(broker_app: Celery, publisher: Publisher) -> None:
     for number in range(20):
         send(publisher, number)
@@ -88,7 +76,7 @@ def test_a_frozen_broker_is_an_error_within_the_time_out_and_later_a_new_connect
 ) -> None:
     monkeypatch.setattr(publisher_module, "SOCKET_TIMEOUT", 1.0)
     send(rabbitmq_publisher, 1)
-    with frozen(rabbitmq):
+    with rabbitmq.frozen():
         for number in (2, 3):  # on the open connection, then on none
             begun = time.monotonic()
             with pytest.raises(Exception, match="tim"):
@@ -113,7 +101,7 @@ def test_a_broker_that_wakes_in_time_is_waited_for(
         except BaseException as error:
             errors.append(error)
 
-    with frozen(rabbitmq):
+    with rabbitmq.frozen():
         thread = threading.Thread(target=work)
         thread.start()
         time.sleep(1)
@@ -286,3 +274,28 @@ def test_a_getter_passes_over_other_queues_and_unfinished_files(embedded_app: Ce
     made.close()
     assert numbers(embedded_app) == [5]
     assert len(list(folder.iterdir())) == 2
+
+
+def test_what_no_queue_takes_fails_alone_among_what_was_posted_with_it(
+    rabbitmq_app: Celery, rabbitmq_publisher: Publisher
+) -> None:
+    for number, exchange in enumerate((topology.RESULTS, topology.REQUESTS, topology.RESULTS)):
+        rabbitmq_publisher.post(TASK, {"number": number}, exchange=exchange, routing_key="nowhere")
+    outcomes = rabbitmq_publisher.settle()
+    assert [outcome is None for outcome in outcomes] == [True, False, True]
+    assert "NO_ROUTE" in str(outcomes[1])
+    assert rabbitmq_publisher.settle() == []
+    send(rabbitmq_publisher, 3)
+    assert numbers(rabbitmq_app) == [0, 2, 3]
+
+
+def test_a_connection_that_is_lost_stays_lost_until_all_that_was_posted_is_settled(
+    rabbitmq_app: Celery, rabbitmq_publisher: Publisher
+) -> None:
+    send(rabbitmq_publisher, 1)
+    rabbitmq_publisher._connection.connection.transport.sock.shutdown(socket.SHUT_RDWR)
+    for number in (2, 3, 4):
+        rabbitmq_publisher.post(TASK, {"number": number}, exchange=topology.RESULTS, routing_key="test")
+    assert None not in rabbitmq_publisher.settle()
+    send(rabbitmq_publisher, 5)
+    assert numbers(rabbitmq_app) == [1, 5]

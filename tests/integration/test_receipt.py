@@ -42,7 +42,7 @@ def test_it_says_what_made_the_result(submitter: Client) -> None:
         "id": job_id,
         "model": "wine",
         "version": "1",
-        "model_sha256": model_store().get("wine", "1").manifest.artifact.sha256,
+        "model_sha256": model_store().get("wine", "1").manifest.sha256,
         # Whoever has the rows can check that these were the ones.
         "input_sha256": sha256(matrix.tobytes()).hexdigest(),
         "rows": 1,

@@ -10,11 +10,13 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from inference_portal.accounts.models import ApiKey, Team
+from inference_portal.deliveries.models import Delivery
 from inference_portal.jobs import retention
 from inference_portal.jobs.models import Action, Attempt, AuditEntry, Job, ParkedMessage
 from inference_portal.jobs.retention import STEP, purge
 from inference_portal.jobs.states import FINAL, State
 from tests.integration import rows
+from tests.integration.deliveries import make_delivery
 from tests.integration.rows import in_threads, make_final, make_job, make_running, whole
 
 pytestmark = [pytest.mark.django_db]
@@ -233,3 +235,20 @@ def test_a_row_that_somebody_holds_is_passed_over_and_not_waited_for(team: Team,
     assert list(Job.objects.filter(purged_at=None)) == [held]
     assert purge() == 1
     assert Job.objects.get(id=free.id).purged_at is not None
+
+
+def test_what_is_still_to_be_told_of_a_job_keeps_it(team: Team) -> None:
+    told, over = ended(team, days=20, keeps_result=False), ended(team, days=20)
+    failed = purged(team, days=20)
+    for job, state in ((told, "retrying"), (over, "delivered"), (failed, "pending")):
+        delivery = make_delivery(team)
+        due = None if state == "delivered" else timezone.now()
+        Delivery.objects.filter(id=delivery.id).update(job=job, state=state, due_at=due, finished_at=None)
+    assert purge() == 1
+    assert whole(told.id)["result"]
+    assert set(Job.objects.filter(purged_at=None).values_list("id", flat=True)) == {told.id}
+    Delivery.objects.update(state="failed", due_at=None, finished_at=timezone.now())
+    while purge():
+        pass
+    assert not Job.objects.exists()
+    assert not Delivery.objects.exists()

@@ -19,7 +19,7 @@ from inference_portal.jobs.states import Event
 from tests.integration import rows
 from tests.integration.machine import Machine
 
-SEQUENCES = int(os.environ.get("HYPOTHESIS_SEQUENCES", "25"))
+SEQUENCES = int(os.environ.get("HYPOTHESIS_SEQUENCES", "80"))
 STEPS = 50
 
 

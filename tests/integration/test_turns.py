@@ -14,7 +14,7 @@ from django.utils import timezone
 from inference_portal.accounts.callers import Caller
 from inference_portal.accounts.models import Role, Team
 from inference_portal.jobs import dead_letters
-from inference_portal.jobs.claims import BUNDLE_ROWS, Claim, mark_sent, release_claim
+from inference_portal.jobs.claims import Claim, mark_sent, release_claim
 from inference_portal.jobs.models import Job, Priority
 from inference_portal.jobs.record import record_result, record_started
 from inference_portal.jobs.services import job_cancel
@@ -39,6 +39,7 @@ from tests.integration.rows import (
     take,
 )
 from workers.contract import ErrorCode, Run, Started
+from workers.manifest import BUNDLE_ROWS
 
 pytestmark = pytest.mark.django_db
 ONE = {CPU: 1}

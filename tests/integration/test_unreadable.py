@@ -21,7 +21,7 @@ from workers.contract import INFER, RECORD, Bundle, ErrorCode, JobItem
 
 def wine_bundle() -> Bundle:
     """A bundle that a worker can run."""
-    sha256 = rows.model_store().get("wine", "1").manifest.artifact.sha256
+    sha256 = rows.model_store().get("wine", "1").manifest.sha256
     return Bundle(str(uuid4()), "wine", "1", sha256, rows.WIDTH, (JobItem(str(uuid4()), 1, 1),), rows.ONE_ROW)
 
 

@@ -9,12 +9,13 @@ from uuid import UUID
 
 from django.db import connections
 
-from inference_portal.jobs.claims import Claim, mark_sent
+from inference_portal.jobs.claims import Claim, mark_sent, prefer
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.record import record_result
 from tests.integration import rows
 from workers import tasks
 from workers.contract import Bundle, BundleResult, Run
+from workers.manifest import CONTAINER, EXPLAIN
 
 
 def work() -> int:
@@ -35,6 +36,8 @@ def run(claimed: Claim) -> BundleResult:
         columns=len(data) // 4 // claimed.rows,
         jobs=claimed.jobs,
         data=data,
+        explain=claimed.lane.pool == EXPLAIN,
+        prefer=prefer(claimed) if claimed.lane.pool == CONTAINER else "",
     )
     started = time.time()
     engine, outcomes = tasks.run_bundle(bundle)

@@ -12,6 +12,7 @@ import yaml
 from workers.manifest import Manifest
 from workers.model_store import Release
 from workers.schema import Schema
+from workers.template.columns import Column
 
 OUTPUTS: dict[str, dict[str, Any]] = {
     "two": {"kind": "binary", "labels": ["no", "yes"]},
@@ -24,7 +25,7 @@ COLUMNS: list[dict[str, Any]] = [{"name": "a"}, {"name": "b", "missing": True}, 
 def manifest_dict(**changes: Any) -> dict[str, Any]:
     """A right manifest as YAML data, changed at its top level; `...` removes a key."""
     data = {
-        "template": 1,
+        "template": 2,
         "model": "m",
         "version": "1",
         "runtime": "xgboost",
@@ -58,19 +59,26 @@ def write_release(root: Path, model: str, version: str = "1", artifact: bytes = 
 def train_tiny(root: Path, model: str, output: dict[str, Any], **changes: Any) -> Path:
     """Train a few trees on random rows and write the release with golden samples. Returns the manifest's path."""
     random = np.random.default_rng(7)
-    names = [column["name"] for column in changes.get("columns", COLUMNS)]
+    schema = Schema(tuple(Column.model_validate(column) for column in changes.get("columns", COLUMNS)))
+    names = schema.names
     features = random.normal(size=(60, len(names))).astype(np.float32)
+    for column, texts in schema.categories.items():
+        features[:, column] = np.arange(60) % len(texts)
     classes = len(output.get("labels", ()))
     target = features[:, 0] if not classes else np.arange(60) % classes
     objective = {0: {}, 2: {"objective": "binary:logistic"}}.get(
         classes, {"objective": "multi:softprob", "num_class": classes}
     )
-    matrix = xgboost.DMatrix(features, label=target, feature_names=names)
+    matrix = xgboost.DMatrix(features, label=target, feature_names=list(names))
     booster = xgboost.train({"max_depth": 2, "nthread": 1, **objective}, matrix, num_boost_round=3)
     raw = np.asarray(booster.inplace_predict(features[:4], strict_shape=True), np.float32)
-    golden = {"inputs": features[:4].tolist(), "raw": raw.tolist(), "tolerance": 1e-6}
+    inputs = [[cell if isinstance(cell, str) else float(cell) for cell in schema.cells(row)] for row in features[:4]]
+    golden = {"inputs": inputs, "raw": raw.tolist(), "tolerance": 1e-6}
     path = write_release(
-        root, model, artifact=bytes(booster.save_raw("ubj")), **{"output": output, "golden": "golden.json"} | changes
+        root,
+        model,
+        artifact=bytes(booster.save_raw("ubj")),
+        **{"output": output, "golden": {"file": "golden.json"}} | changes,
     )
     (path.parent / "golden.json").write_text(json.dumps(golden))
     return path

@@ -13,8 +13,16 @@ from compose_spec import PyCompose
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
-WORKERS = ("worker-cpu", "worker-cpu-isolated", "worker-gpu", "worker-gpu-isolated")
-PROCESSES = ("portal", "dispatcher", "recorder", "beat", *WORKERS, "flower")
+WORKERS = (
+    "worker-cpu",
+    "worker-cpu-isolated",
+    "worker-gpu",
+    "worker-gpu-isolated",
+    "worker-explain",
+    "worker-batch",
+    "worker-container",
+)
+PROCESSES = ("portal", "dispatcher", "recorder", "courier", "beat", *WORKERS, "flower")
 ALL = ("postgres", "rabbitmq", "setup", *PROCESSES)
 OURS = ("setup", *PROCESSES)
 
@@ -149,9 +157,24 @@ def test_only_setup_is_the_owner_of_the_database() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_models_are_read_only(name: str) -> None:
-    for volume in SERVICES[name].get("volumes", []):
-        assert volume.endswith(":ro")
+def test_models_are_read_only_and_data_is_for_those_who_need_it(name: str) -> None:
+    volumes = set(SERVICES[name].get("volumes", []))
+    assert ("data:/data" in volumes) is (name in ("portal", "worker-batch"))
+    assert all(volume.endswith(":ro") for volume in volumes - {"data:/data"})
+
+
+def test_whoever_checks_a_place_knows_which_may_be_used() -> None:
+    names = {"DATA_DIR", "DATA_FOLDERS", "DATA_BUCKETS"}
+    knowing = {name for name in OURS if names <= SERVICES[name].get("environment", {}).keys()}
+    # The recorder makes the batches of schedules.
+    assert knowing == {"portal", "recorder", "worker-batch"}
+
+
+def test_whoever_ends_jobs_tells_subscribers_with_or_without_a_broker_of_its_own() -> None:
+    telling = {
+        name for name in OURS if SERVICES[name].get("environment", {}).get("PUBLISH_EVENTS") == "${PUBLISH_EVENTS:-1}"
+    }
+    assert telling >= {"portal", "dispatcher", "recorder", "beat"}
 
 
 def test_only_gpu_workers_ask_for_a_gpu_and_only_when_wanted() -> None:

@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 # Not for people to set: the process's own surroundings.
-INTERNAL = {"PATH", "DJANGO_SETTINGS_MODULE"}
+INTERNAL = {"PATH", "PYTHONPATH", "DJANGO_SETTINGS_MODULE", "SERVE_OPTIONS", "CELERY_SKIP_CHECKS"}
 UNKNOWN = object()
 SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 
@@ -55,7 +55,7 @@ def read() -> dict[str, object]:
 def listed() -> dict[str, str]:
     """The names and values of .env.example, all of them commented out."""
     lines = (ROOT / ".env.example").read_text().splitlines()
-    return dict(line[1:].split("=", 1) for line in lines if re.match(r"#[A-Z][A-Z_]*=", line))
+    return dict(line[1:].split("=", 1) for line in lines if re.match(r"#[A-Z][A-Z0-9_]*=", line))
 
 
 def _text(default: object) -> str:
@@ -82,7 +82,7 @@ def test_every_listed_default_is_the_one_in_the_code(read: dict[str, object], li
 
 def test_what_compose_takes_from_the_environment_is_listed(listed: dict[str, str]) -> None:
     text = (ROOT / "compose.yaml").read_text()
-    taken = set(re.findall(r"\$\{([A-Z_]+)", text))
+    taken = set(re.findall(r"\$\{([A-Z0-9_]+)", text))
     for service in SERVICES.values():
         taken |= {name for name, value in service.get("environment", {}).items() if value is None}
     assert {"PORT", "ALLOWED_HOSTS", "SYNC_WAIT_SECONDS"} <= taken
@@ -91,7 +91,8 @@ def test_what_compose_takes_from_the_environment_is_listed(listed: dict[str, str
 
 def test_compose_passes_on_what_the_portals_settings_read() -> None:
     known = _reads(ast.parse((ROOT / "inference_portal" / "settings.py").read_text()))
-    given = {name.removesuffix("_FILE") for name in SERVICES["dispatcher"]["environment"]}
+    named = SERVICES["dispatcher"]["environment"]
+    given = {*named, *(name.removesuffix("_FILE") for name in named)}
     assert sorted(set(known) - given) == ["DATABASE_POOL_SIZE"]  # for the portal, which has many threads
     assert "DATABASE_POOL_SIZE" in SERVICES["portal"]["environment"]
 
@@ -105,5 +106,5 @@ def test_each_variable_has_a_comment(listed: dict[str, str]) -> None:
     blocks = (ROOT / ".env.example").read_text().split("\n\n")
     for block in blocks:
         lines = block.strip().splitlines()
-        if any(re.match(r"#[A-Z][A-Z_]*=", line) for line in lines):
+        if any(re.match(r"#[A-Z][A-Z0-9_]*=", line) for line in lines):
             assert lines[0].startswith("# "), block

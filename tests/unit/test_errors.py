@@ -21,11 +21,15 @@ from inference_portal.jobs.retry import decide
 from inference_portal.jobs.states import FINAL, Event, State, target
 from workers.contract import ErrorCode
 from workers.formats import Fault, Invalid, Malformed, TooLarge, Unavailable
-from workers.manifest import ManifestError, Policy
+from workers.manifest import Policy
 from workers.model_store import UnknownModel
+from workers.template.yaml_file import ManifestError
 
 # Trying the same again may work: the situation passes, nobody has to correct anything.
-RETRYABLE = {"internal-error", "quota-exceeded", "no-place-to-wait", "unavailable", "system-full", "not-ready"}
+RETRYABLE = {
+    "golden-unanswered", "internal-error", "quota-exceeded", "no-place-to-wait", "unavailable", "system-full",
+    "not-ready",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("slug", PROBLEMS)
@@ -92,11 +96,12 @@ def test_every_problem_is_complete(slug: str) -> None:
 
 @pytest.mark.parametrize("code", ErrorCode)
 def test_every_code_that_ends_a_job_has_its_problem(code: ErrorCode) -> None:
-    final = target(decide(code, failures=20, isolated=True, policy=Policy(), jitter=0.0).event)
+    final = target(decide(code, failures=20, isolated=True, policy=Policy(), jitter=0.0, refusals=20).event)
     problem = job_problem(Job(state=final, error_code=code, error_message="why", attempt=3))
     expected = {
         ErrorCode.BAD_DATA: "bad-data",
         ErrorCode.MODEL_ERROR: "model-error",
+        ErrorCode.CONTAINER_ERROR: "container-error",
         ErrorCode.EXPIRED: "expired",
     }
     assert problem.slug == expected.get(code, "dead-lettered")

@@ -1,13 +1,17 @@
 """The manifest: what is right is read, and every kind of wrong one gives file, line and reason."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from workers.manifest import Column, Manifest, ManifestError, Output, Policy, read_manifest
+from workers.manifest import Manifest, Policy, read_manifest
+from workers.template.columns import Column
+from workers.template.output import Output
+from workers.template.yaml_file import ManifestError
 
 SHA = "ab" * 32
 RIGHT = f"""\
@@ -45,13 +49,13 @@ def error_of(path: Path, content: str | bytes) -> ManifestError:
     return caught.value
 
 
-@pytest.mark.parametrize("release", ["breast_cancer/1", "wine/1"])
+@pytest.mark.parametrize("release", ["breast_cancer/1", "churn/1", "diabetes/1", "wine/1"])
 def test_the_shipped_manifests_are_right(release: str, store: Path) -> None:
     manifest = read_manifest(store / release / "manifest.yaml")
     assert f"{manifest.model}/{manifest.version}" == release
     assert (store / release / manifest.artifact.file).is_file()
     assert manifest.golden is not None
-    assert (store / release / manifest.golden).is_file()
+    assert (store / release / manifest.golden.file).is_file()
 
 
 def test_a_right_manifest_is_read_with_its_defaults(path: Path) -> None:
@@ -65,7 +69,7 @@ def test_a_right_manifest_is_read_with_its_defaults(path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "right", "line", "reason"),
     [
-        ("template: 99", "template: 1", 1, "template: Input should be 1"),
+        ("template: 99", "template: 1", 1, "template: Input should be 2"),
         ("modle: m", "model: m", 1, "model: Field required"),
         ("model: Wine", "model: m", 2, "model: String should match pattern"),
         ('model: "m\\n"', "model: m", 2, "model: String should match pattern"),
@@ -78,7 +82,7 @@ def test_a_right_manifest_is_read_with_its_defaults(path: Path) -> None:
         ("runtime: pickle", "runtime: xgboost", 4, "runtime: Input should be 'xgboost'"),
         ("file: ../m/model.ubj", "file: model.ubj", 6, "artifact.file: String should match pattern"),
         ("file: /etc/passwd", "file: model.ubj", 6, "artifact.file: String should match pattern"),
-        ("file: ..", "file: model.ubj", 5, "artifact: Value error, a file beside the manifest"),
+        ("file: ..", "file: model.ubj", 6, "artifact.file: String should match pattern"),
         ("file: " + "x" * 300, "file: model.ubj", 6, "artifact.file: String should match pattern"),
         ("sha256: ABC", f"sha256: {SHA}", 7, "artifact.sha256: String should match pattern"),
         ("sha265: " + SHA, f"sha256: {SHA}", 5, "artifact.sha256: Field required"),
@@ -94,7 +98,7 @@ def test_a_right_manifest_is_read_with_its_defaults(path: Path) -> None:
         ("range: [0, 1.0e+39]", "range: [0, 5]", 10, "range is [lowest, highest]"),
         ("range: [0, 1" + "0" * 400 + "]", "range: [0, 5]", 10, "columns.1.range.1: Input should be a valid number"),
         ("range: [0]", "range: [0, 5]", 10, "columns.1.range"),
-        ("kind: ranking", "kind: binary", 12, "output.kind: Input should be"),
+        ("kind: clustering", "kind: binary", 12, "output.kind: Input should be"),
         ("kind: multiclass", "kind: binary", 11, "multiclass doesn't go with 2 labels"),
         ("kind: regression", "kind: binary", 11, "regression doesn't go with 2 labels"),
         ("labels: [red]", "labels: [red, blue]", 11, "binary doesn't go with 1 labels"),
@@ -103,6 +107,32 @@ def test_a_right_manifest_is_read_with_its_defaults(path: Path) -> None:
         ("attempts: 0", "attempts: 2", 15, "policy.attempts: Input should be greater than or equal to 1"),
         ("attempts: many", "attempts: 2", 15, "policy.attempts: Input should be a valid integer"),
         ("- a", "- name: a", 9, "columns.0: Input should be a valid"),
+        ("range: [0, 5], default: 6", "range: [0, 5]", 10, "default is outside the range"),
+        ("default: 0.5", "range: [0, 5]", 10, "default is a whole number of at most 16,777,216"),
+        ("default: 16777217", "range: [0, 5]", 10, "default is a whole number of at most 16,777,216"),
+        ("default: none", "range: [0, 5]", 10, "default is a number for a column of numbers"),
+        ("default: .nan", "range: [0, 5]", 10, "columns.1.default"),
+        ("type: category, categories: [x], default: y", "type: int, range: [0, 5]", 10, "none of the categories"),
+        ("labels: [red, blue]\n  threshold: 1", "labels: [red, blue]", 14, "output.threshold: Input should be less"),
+        ("labels: [red, blue]\n  top_k: 1", "labels: [red, blue]", 11, "top_k goes with multiclass"),
+        ("labels: [red, blue]\n  names: [x]", "labels: [red, blue]", 11, "binary has labels and no names"),
+        ("kind: regression\n  names: [contributions]", "kind: binary\n  labels: [red, blue]", 11, "'contributions' is"),
+        ("kind: ranking\n  names: [x, y]", "kind: binary\n  labels: [red, blue]", 11, "ranking has one number a row"),
+        ("kind: regression\n  threshold: 0.5", "kind: binary\n  labels: [red, blue]", 11, "threshold goes with binary"),
+        ("labels: [red, blue]\n  round: -1", "labels: [red, blue]", 14, "output.round: Input should be greater"),
+        (
+            "labels: [red, blue]\n  calibration:\n    method: isotonic\n    x: [0, 0]\n    y: [0, 1]",
+            "labels: [red, blue]",
+            14,
+            "x rises from number to number",
+        ),
+        (
+            "labels: [red, blue]\n  calibration:\n    method: isotonic\n    x: [0, 1]\n    y: [0, 2]",
+            "labels: [red, blue]",
+            17,
+            "y.1: Input should be less",
+        ),
+        ("labels: [red, blue]\ntree_range: [5, 5]", "labels: [red, blue]", 1, "tree_range is [first, end]"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -139,7 +169,7 @@ def test_a_wrong_value_is_reported_with_its_line(path: Path, wrong: str, right: 
         ('description: "\\0"', "description: String should match pattern"),
         ('description: "\\ud800"', "description: "),
         ("description: 2020-01-01", "description: Input should be a valid string"),
-        ("golden: ../golden.json", "golden: String should match pattern"),
+        ("golden: ../golden.json", "golden.file: String should match pattern"),
     ],
     ids=lambda value: value[:40],
 )
@@ -191,12 +221,16 @@ def test_whatever_is_in_the_file_the_error_is_a_manifest_error(
 
 
 def test_outputs_are_named_by_their_kind() -> None:
-    def shapes(output: Output) -> list[tuple[str, int | None]]:
-        return [(tensor.name, tensor.width) for tensor in output.tensors]
+    def shapes(**output: Any) -> list[tuple[str, tuple[int, ...]]]:
+        return [(tensor.name, tensor.shape) for tensor in Output.model_validate(output).tensors]
 
-    assert shapes(Output(kind="regression")) == [("value", None)]
-    assert shapes(Output(kind="binary", labels=("a", "b"))) == [("probability", None), ("label", None)]
-    assert shapes(Output(kind="multiclass", labels=("a", "b", "c"))) == [("probability", 3), ("label", None)]
+    assert shapes(kind="regression") == [("value", ())]
+    assert shapes(kind="regression", names=["low", "high"]) == [("low", ()), ("high", ())]
+    assert shapes(kind="ranking") == [("score", ())]
+    assert shapes(kind="survival") == [("time", ())]
+    assert shapes(kind="binary", labels=["a", "b"]) == [("probability", ()), ("label", ())]
+    assert shapes(kind="multiclass", labels=["a", "b", "c"]) == [("probability", (3,)), ("label", ())]
+    assert shapes(kind="multiclass", labels=["a", "b", "c"], top_k=2) == [("probability", (2,)), ("label", (2,))]
 
 
 def test_no_model_may_take_as_long_as_rabbitmq_lets_a_message_be_held() -> None:

@@ -73,7 +73,7 @@ def test_a_corrected_manifest_is_served_without_a_restart(tmp_path: Path) -> Non
     assert len(store.snapshot().problems) == 1
     write_release(tmp_path, "m")
     assert store.snapshot().problems == ()
-    assert store.get("m").manifest.template == 1
+    assert store.get("m").manifest.template == 2
 
 
 @pytest.mark.usefixtures("looks_always")

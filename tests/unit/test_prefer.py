@@ -43,15 +43,21 @@ def both(seconds: float) -> Preference:
         ("wait=7,respond-async", both(7)),
         ("wait=7, wait=9, respond-async, respond-async", both(7)),
         ("wait=999999", waiting(300)),
-        ("return=minimal, respond-async, handling=lenient", ASYNC),
-        ('foo="a, wait=9, b", wait=7', waiting(7)),
-        ('foo; bar="a, respond-async, b"', NOTHING),
-        ('foo; bar="a\\", b", respond-async', ASYNC),
+        ("wait=" + "9" * 400, waiting(300)),
+        (
+            "return=minimal, respond-async, handling=lenient",
+            Preference("respond-async", others="return=minimal, handling=lenient"),
+        ),
+        ('foo="a, wait=9, b", wait=7', Preference("", 7, 'foo="a, wait=9, b"')),
+        ('foo; bar="a, respond-async, b"', Preference(others='foo; bar="a, respond-async, b"')),
+        ('foo; bar="a\\", b", respond-async', Preference("respond-async", others='foo; bar="a\\", b"')),
+        ("x" * 501, NOTHING),
+        ('x="\xe4"', NOTHING),
         (", ,respond-async,,", ASYNC),
         ("@@@, respond-async", ASYNC),
         ("respond async", NOTHING),
         ("respond-async wait=7", NOTHING),
-        ("respond-asynchronously", NOTHING),
+        ("respond-asynchronously", Preference(others="respond-asynchronously")),
         ('foo="open, respond-async', NOTHING),
         ("wait", NOTHING),
         ("wait=", NOTHING),
@@ -61,18 +67,31 @@ def both(seconds: float) -> Preference:
         ("wait=soon", NOTHING),
         ("wait=٣", NOTHING),
         ("wait=9999999999", waiting(300)),
-        ("wait=" + "9" * 31, NOTHING),
         ("respond-async, respond-async-proxy", ASYNC),
         ("respond-async-proxy, respond-async", PROXY),
         ("Respond-Async-Proxy", PROXY),
         ("wait=3, respond-async-proxy", PROXY),
         ("respond-async-proxy; a=b, wait=3", PROXY),
-        ("x, respond-async-container=y", CONTAINER),
+        ("x, respond-async-container=y", Preference("respond-async-container", others="x")),
         ("respond-async-container, respond-async-proxy", CONTAINER),
     ],
 )
-def test_ours_is_read_and_all_else_is_passed_over(header: str | None, expected: Preference) -> None:
+def test_ours_is_read_and_what_others_may_know_is_kept(header: str | None, expected: Preference) -> None:
     assert parse(header, longest=300) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", ""),
+        ("respond-async, wait=3", ""),
+        ("respond-async-proxy", "respond-async"),
+        ("respond-async-container, handling=lenient", "respond-async, handling=lenient"),
+        ("return=minimal, respond-async", "return=minimal"),
+    ],
+)
+def test_a_container_goes_on_by_itself_when_nobody_here_waits(header: str, expected: str) -> None:
+    assert parse(header, longest=300).for_container == expected
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_portal.jobs.retry import (
+    BLAMELESS,
     ELSEWHERE,
     ELSEWHERE_SECONDS,
     MAX_DELAY_SECONDS,
@@ -31,8 +32,11 @@ TABLE: dict[ErrorCode, tuple[list[Event], list[Event]]] = {
     ErrorCode.MODEL_ERROR: ([FAIL] * 4, [FAIL] * 4),
     ErrorCode.MODEL_UNAVAILABLE: ([RETRY, RETRY, GIVE_UP, GIVE_UP], [RETRY, RETRY, GIVE_UP, GIVE_UP]),
     ErrorCode.OUT_OF_MEMORY: ([RETRY, RETRY, GIVE_UP, GIVE_UP], [RETRY, RETRY, GIVE_UP, GIVE_UP]),
-    # So many more are allowed for this one.
+    ErrorCode.CONTAINER_UNAVAILABLE: ([RETRY, RETRY, GIVE_UP, GIVE_UP], [RETRY, RETRY, GIVE_UP, GIVE_UP]),
+    ErrorCode.CONTAINER_ERROR: ([FAIL] * 4, [FAIL] * 4),
+    # So many more are allowed for these.
     ErrorCode.MESSAGE_REFUSED: ([RETRY] * 4, [RETRY] * 4),
+    ErrorCode.STORAGE_AWAY: ([RETRY] * 4, [RETRY] * 4),
     ErrorCode.WORKER_LOST: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
     ErrorCode.TIMED_OUT: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
     ErrorCode.LEASE_EXPIRED: ([RETRY] * 4, [RETRY, RETRY, GIVE_UP, GIVE_UP]),
@@ -64,8 +68,8 @@ def test_a_suspect_goes_on_at_once_alone_and_uncounted(code: ErrorCode, isolated
     if code in WHO_IS_SUSPECTED and not isolated:
         assert decision == Decision(RETRY, delay=0.0, isolate=True, counts=False)
     else:
-        # Who is tried alone stays alone, and is counted whatever happens to it, but for its time to live.
-        assert decision.counts is (code is not ErrorCode.EXPIRED)
+        # Who is tried alone stays alone, and is counted whatever happens to it, but for what is blameless.
+        assert decision.counts is (code not in BLAMELESS | {ErrorCode.EXPIRED})
         assert decision.isolate is (isolated and decision.event is RETRY)
         assert (decision.delay > 0) is (decision.event is RETRY)
 
@@ -84,8 +88,9 @@ def test_the_delay_doubles_and_half_of_it_is_random(failures: int, jitter: float
 
 @pytest.mark.parametrize("code", sorted(ELSEWHERE))
 def test_a_worker_that_lacks_the_model_or_is_too_old_leaves_time_for_others(code: ErrorCode) -> None:
-    for failures, delay in ((0, ELSEWHERE_SECONDS), (1, 2 * ELSEWHERE_SECONDS)):
-        assert decide(code, failures=failures, isolated=False, policy=POLICY, jitter=1.0).delay == delay
+    for number, delay in ((0, ELSEWHERE_SECONDS), (1, 2 * ELSEWHERE_SECONDS)):
+        before = {"refusals": number, "failures": 0} if code in BLAMELESS else {"failures": number}
+        assert decide(code, isolated=False, policy=POLICY, jitter=1.0, **before).delay == delay
     patient = Policy(attempts=3, backoff_seconds=60)
     assert decide(code, failures=0, isolated=False, policy=patient, jitter=1.0).delay == 60
 
@@ -96,7 +101,8 @@ def test_an_upgrade_may_take_half_an_hour(attempts: int) -> None:
     while True:
         decision = decide(
             ErrorCode.MESSAGE_REFUSED,
-            failures=len(delays),
+            failures=0,
+            refusals=len(delays),
             isolated=False,
             policy=Policy(attempts=attempts),
             jitter=0.5,
@@ -112,7 +118,7 @@ def test_an_upgrade_may_take_half_an_hour(attempts: int) -> None:
 @pytest.mark.parametrize("code", sorted(TRANSIENT))
 def test_one_attempt_means_no_counted_retry(code: ErrorCode) -> None:
     policy = Policy(attempts=1)
-    if code is ErrorCode.MESSAGE_REFUSED:
+    if code in BLAMELESS:
         return  # another one's fault, and counted otherwise
     assert decide(code, failures=0, isolated=True, policy=policy, jitter=0.0).event is GIVE_UP
     in_its_lane = decide(code, failures=0, isolated=False, policy=policy, jitter=0.0)
@@ -130,8 +136,8 @@ def test_one_attempt_means_no_counted_retry(code: ErrorCode) -> None:
 def test_delays_stay_within_their_bounds(
     code: ErrorCode, failures: int, isolated: bool, policy: Policy, jitter: float
 ) -> None:
-    decision = decide(code, failures=failures, isolated=isolated, policy=policy, jitter=jitter)
-    if decision.event is not RETRY or not decision.counts:
+    decision = decide(code, failures=failures, isolated=isolated, policy=policy, jitter=jitter, refusals=failures)
+    if decision.event is not RETRY or (code in SUSPECT and not isolated):
         assert decision.delay == 0
         return
     assert code in TRANSIENT
@@ -160,40 +166,52 @@ def test_the_worst_sequence_of_failures_ends_too(attempts: int) -> None:
     policy = Policy(attempts=attempts)
 
     @cache
-    def longest(failures: int, isolated: bool) -> int:
+    def longest(failures: int, isolated: bool, refusals: int) -> int:
         lives = []
         for code in ErrorCode:
-            decision = decide(code, failures=failures, isolated=isolated, policy=policy, jitter=0.0)
+            decision = decide(code, failures=failures, isolated=isolated, policy=policy, jitter=0.0, refusals=refusals)
             if decision.event is not RETRY:
                 lives.append(1)
-            else:
-                assert (decision.isolate, failures + decision.counts) != (isolated, failures), "nothing has changed"
-                lives.append(1 + longest(failures + decision.counts, decision.isolate))
+                continue
+            in_a_row = refusals + 1 if code in BLAMELESS else 0
+            after = (failures + decision.counts, decision.isolate, in_a_row)
+            assert after != (failures, isolated, refusals), "nothing has changed"
+            lives.append(1 + longest(*after))
         return max(lives)
 
-    assert longest(0, False) == max(attempts, REFUSED_ATTEMPTS) + 1
+    # Each of them after as many refusals as may be.
+    assert longest(0, False, 0) == (attempts + 1) * REFUSED_ATTEMPTS
 
 
-@given(codes=st.lists(st.sampled_from(ErrorCode), min_size=21, max_size=40), policy=policies)
+@given(codes=st.lists(st.sampled_from(sorted(set(ErrorCode) - BLAMELESS)), min_size=21, max_size=40))
+@pytest.mark.parametrize("attempts", [1, 3, 20])
 def test_any_sequence_of_failures_ends_within_the_policys_attempts_and_one(
-    codes: list[ErrorCode], policy: Policy
+    codes: list[ErrorCode], attempts: int
 ) -> None:
-    most = max(policy.attempts, REFUSED_ATTEMPTS) + 1
-    assert attempts_until_the_end(lambda number: codes[number], policy) <= most
+    assert attempts_until_the_end(lambda number: codes[number], Policy(attempts=attempts)) <= attempts + 1
+
+
+def test_refusals_use_up_no_attempt_of_the_policy() -> None:
+    """Nine by workers of another version, then memory runs out: that is the first of three."""
+    refused = [ErrorCode.MESSAGE_REFUSED] * (REFUSED_ATTEMPTS - 1)
+    codes = [*refused, ErrorCode.OUT_OF_MEMORY, *refused, ErrorCode.OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY]
+    assert attempts_until_the_end(lambda number: codes[number], POLICY) == len(codes)
 
 
 def allowed(code: ErrorCode, attempts: int) -> int:
-    """How many counted attempts there may be of which each fails with this code, of the policy's."""
-    return max(attempts, REFUSED_ATTEMPTS) if code is ErrorCode.MESSAGE_REFUSED else attempts
+    """How many attempts there may be of which each fails with this code and is counted with its like."""
+    return REFUSED_ATTEMPTS if code in BLAMELESS else attempts
 
 
 def attempts_until_the_end(code_of: Callable[[int], ErrorCode], policy: Policy) -> int:
     """Apply `decide` as the recorder does, with the code of each attempt (numbered from 0), until the job ends."""
-    failures, isolated = 0, False
-    for number in range(100):
-        decision = decide(code_of(number), failures=failures, isolated=isolated, policy=policy, jitter=0.5)
+    failures, isolated, refusals = 0, False, 0
+    for number in range(1_000):
+        code = code_of(number)
+        decision = decide(code, failures=failures, isolated=isolated, policy=policy, jitter=0.5, refusals=refusals)
         failures += decision.counts
-        assert failures <= max(policy.attempts, REFUSED_ATTEMPTS)
+        assert failures <= policy.attempts
+        refusals = refusals + 1 if code in BLAMELESS else 0
         if decision.event is not RETRY:
             return number + 1
         isolated = decision.isolate

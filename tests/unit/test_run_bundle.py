@@ -36,7 +36,7 @@ def bundle(store: Path, *jobs: list[list[float]], model: str = "two", sha256: st
         id="b",
         model=model,
         version="1",
-        sha256=sha256 or ModelStore(store).get(model).manifest.artifact.sha256,
+        sha256=sha256 or ModelStore(store).get(model).manifest.sha256,
         columns=matrix.shape[1],
         jobs=tuple(JobItem(f"job {i}", i + 1, len(rows)) for i, rows in enumerate(jobs)),
         data=matrix.tobytes(),
@@ -117,12 +117,14 @@ def test_a_model_that_this_worker_can_not_serve_fails_every_job(trained_store: P
 def test_an_error_in_predict_fails_only_the_jobs_that_raise_it(
     monkeypatch: pytest.MonkeyPatch, trained_store: Path, error: Exception, code: ErrorCode, message: str
 ) -> None:
+    # Loaded before it breaks.
+    tasks.run_bundle(bundle(trained_store, [[1, 2, 3]]))
     predict = XGBoostModel.predict
 
-    def raises_on_minus_three(self: XGBoostModel, matrix: Matrix) -> Matrix:
-        if -3 in matrix[:, 2]:
+    def raises_on_minus_three(self: XGBoostModel, features: Matrix, margin: Matrix | None = None) -> Matrix:
+        if -3 in features[:, 2]:
             raise error
-        return predict(self, matrix)
+        return predict(self, features, margin)
 
     monkeypatch.setattr(XGBoostModel, "predict", raises_on_minus_three)
     _, outcomes = tasks.run_bundle(bundle(trained_store, [[1, 2, 3]], [GOOD]))

@@ -14,6 +14,7 @@ from workers import runtimes
 from workers.device import gpu_names
 from workers.loaded_models import LoadedModels, ModelUnavailable
 from workers.model_store import ModelStore, Release
+from workers.served import Served
 
 MATRIX = np.random.default_rng(3).normal(size=(50, 3)).astype(np.float32)
 MATRIX[::7, 1] = np.nan
@@ -23,8 +24,8 @@ def load(release: Release) -> runtimes.Model:
     return runtimes.load(release.manifest, release.artifact())
 
 
-def get(models: LoadedModels, release: Release) -> runtimes.Model:
-    return models.get(release.manifest.model, release.manifest.version, release.manifest.artifact.sha256)[1]
+def get(models: LoadedModels, release: Release) -> Served:
+    return models.get(release.manifest.model, release.manifest.version, release.manifest.sha256)
 
 
 def change_golden(manifest: Path, **changes: object) -> None:
@@ -92,7 +93,10 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_an_error(trained_store: Path) 
     [
         ({"columns": builders.COLUMNS[:2]}, "the model takes 3 columns, the manifest lists 2"),
         ({"columns": builders.COLUMNS[::-1]}, "columns are not the model's, in the model's order"),
-        ({"output": builders.OUTPUTS["three"]}, "the model gives 1 values a row, the manifest's output has 3"),
+        (
+            {"output": builders.OUTPUTS["three"]},
+            "the file's objective binary:logistic is for binary, not for multiclass",
+        ),
     ],
 )
 def test_a_manifest_that_is_not_the_model_s_is_refused(
@@ -115,14 +119,37 @@ def test_a_model_is_loaded_once(trained_store: Path) -> None:
     assert get(models, store.get("two")) is get(models, store.get("two"))
 
 
-def test_the_most_recently_used_models_are_kept(trained_store: Path) -> None:
+def test_the_most_recently_used_models_are_kept(trained_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ModelStore(trained_store)
-    models = LoadedModels(store, limit=2)
-    two = get(models, store.get("two"))
-    get(models, store.get("three"))
+    costs = [len(store.get(name).artifact()) for name in ("two", "three", "number")]
+    # A model that small costs what its file has: the process doesn't grow by it.
+    models = LoadedModels(store, budget=sum(costs) - 1)
+    monkeypatch.setattr("workers.loaded_models._memory", lambda: 0)
+    two, three = get(models, store.get("two")), get(models, store.get("three"))
     assert get(models, store.get("two")) is two
     get(models, store.get("number"))
     assert get(models, store.get("two")) is two
+    assert get(models, store.get("three")) is not three
+
+
+def test_a_model_larger_than_the_budget_is_kept_while_it_is_used(trained_store: Path) -> None:
+    store = ModelStore(trained_store)
+    models = LoadedModels(store, budget=10)
+    two = get(models, store.get("two"))
+    assert get(models, store.get("two")) is two
+    get(models, store.get("three"))
+    assert get(models, store.get("two")) is not two
+
+
+def test_a_model_costs_the_memory_that_the_process_grows_by(
+    trained_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ModelStore(trained_store)
+    memory = iter([100, 100 + 2**20])
+    monkeypatch.setattr("workers.loaded_models._memory", lambda: next(memory))
+    models = LoadedModels(store)
+    get(models, store.get("two"))
+    assert models.bytes == 2**20
 
 
 @pytest.mark.parametrize(
@@ -175,4 +202,4 @@ def test_what_is_not_in_this_worker_s_store_is_unavailable(
 @pytest.mark.parametrize("model", ["breast_cancer", "wine"])
 def test_the_shipped_models_give_their_golden_samples(store: Path, model: str) -> None:
     shipped = ModelStore(store)
-    assert get(LoadedModels(shipped), shipped.get(model)).device in ("cpu", "cuda:0")
+    assert get(LoadedModels(shipped), shipped.get(model)).model.device in ("cpu", "cuda:0")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.manifest import Column
-from workers.schema import EXACT_INTEGERS, MAX_FAULTS, CellFault, Schema
+from workers.schema import MAX_FAULTS, CellFault, Schema
+from workers.template.columns import EXACT_INTEGERS, Column
 
 SCHEMA = Schema(
     (Column(name="any"), Column(name="whole", type="int", range=(-3, 3)), Column(name="maybe", missing=True))
@@ -115,8 +115,53 @@ def test_another_version_takes_over_columns_by_name_and_categories_by_text() -> 
     assert new.faults(taken) == [CellFault(3, 1, "expected one of 'hen', 'cat'")]
 
 
+def test_a_default_stands_for_missing_values_and_is_not_required() -> None:
+    schema = Schema(
+        (
+            Column(name="x", default=1.5),
+            CARS.model_copy(update={"default": "van"}),
+            Column(name="y", missing=True),
+            Column(name="z"),
+        )
+    )
+    assert schema.required == ("z",)
+    filled = schema.filled(np.array([[np.nan, np.nan, np.nan, np.nan], [0, 0, 0, 0]]))
+    np.testing.assert_array_equal(filled, [[1.5, 1, np.nan, np.nan], [0, 0, 0, 0]])
+
+
+def test_another_version_may_have_columns_more_that_are_not_required() -> None:
+    old = Schema((CARS,))
+    new = Schema((Column(name="x", default=1.5), CARS, Column(name="y", missing=True)))
+    taken = new.taken_over(np.array([[1]], np.float32), old)
+    np.testing.assert_array_equal(new.filled(taken), [[1.5, 1, np.nan]])
+    with pytest.raises(KeyError):
+        Schema((Column(name="x"),)).taken_over(np.array([[1]], np.float32), old)
+
+
 def test_a_column_that_changed_between_number_and_category_is_not_taken_over() -> None:
     number, category = Schema((Column(name="car"),)), Schema((CARS,))
     matrix = np.array([[1]], np.float32)
     assert category.faults(category.taken_over(matrix, number))[0].reason == "expected one of 'bus', 'van'"
     assert number.faults(number.taken_over(matrix, category))[0].reason == "expected a finite number that fits float32"
+
+
+WIDE = Schema((*(Column(name=f"c{i}", missing=i % 2 == 0, range=(-9, 9)) for i in range(5)), PETS, CARS))
+
+
+@given(rows=st.integers(0, 200), bad=st.integers(0, 30), seed=st.integers(0, 2**32 - 1))
+def test_the_first_fault_of_every_bad_row_is_found_as_if_it_were_alone(rows: int, bad: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    matrix = random.integers(0, 2, (rows, len(WIDE.names))).astype(np.float32)
+    for _ in range(bad if rows else 0):
+        values = [np.nan, np.inf, -np.inf, 0.5, -1, 9.5, -20, 3e8]
+        matrix[random.integers(rows), random.integers(len(WIDE.names))] = random.choice(values)
+    alone = [(row, WIDE.faults(matrix[row : row + 1])[:1]) for row in range(rows)]
+    assert WIDE.bad_rows(matrix) == [CellFault(row, f.column, f.reason) for row, found in alone for f in found]
+
+
+def test_all_rows_of_a_large_matrix_may_be_bad() -> None:
+    found = SCHEMA.bad_rows(np.full((70_000, 3), np.nan, np.float32))
+    assert [fault.row for fault in found] == list(range(70_000))
+    assert {(fault.column, fault.reason) for fault in found} == {
+        (0, "a value is required, this column may not be missing")
+    }

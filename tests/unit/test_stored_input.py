@@ -4,8 +4,8 @@ import numpy as np
 import orjson
 
 from inference_portal.jobs.stored_input import StoredInput
-from workers.manifest import Column
 from workers.schema import Schema
+from workers.template.columns import Column
 
 MATRIX = np.array([[0.1, 1], [np.nan, np.nan]], dtype="<f4")
 

@@ -73,10 +73,10 @@ def test_a_model_that_cannot_be_loaded_is_noted_and_one_that_can_is_not(tmp_path
     store = ModelStore(tmp_path)
     models = LoadedModels(store)
     good, broken = store.get("good"), store.get("broken")
-    models.get("good", "1", good.manifest.artifact.sha256)
+    models.get("good", "1", good.manifest.sha256)
     for _ in range(2):
         with pytest.raises(ModelUnavailable):
-            models.get("broken", "1", broken.manifest.artifact.sha256)
+            models.get("broken", "1", broken.manifest.sha256)
     reason = troubles.reason(broken)
     assert reason and "\n" not in reason
     assert troubles.reason(good) is None
@@ -87,7 +87,7 @@ def test_a_model_that_loads_at_last_is_no_trouble_any_more(tmp_path: Path) -> No
     train_tiny(tmp_path, "good", {"kind": "regression"})
     good = ModelStore(tmp_path).get("good")
     troubles.note(good, "out of memory")
-    LoadedModels(ModelStore(tmp_path)).get("good", "1", good.manifest.artifact.sha256)
+    LoadedModels(ModelStore(tmp_path)).get("good", "1", good.manifest.sha256)
     assert troubles.reason(good) is None
 
 
@@ -113,9 +113,9 @@ def test_a_model_that_kills_whoever_loads_it_is_not_loaded_any_more(tmp_path: Pa
     assert "died while they loaded it" in reason
     for _ in range(2):
         with pytest.raises(ModelUnavailable, match=f"deadly version 1: {reason}"):
-            LoadedModels(store).get("deadly", "1", deadly.manifest.artifact.sha256)
+            LoadedModels(store).get("deadly", "1", deadly.manifest.sha256)
     assert troubles.reason(deadly) == reason
-    LoadedModels(store).get("good", "1", good.manifest.artifact.sha256)
+    LoadedModels(store).get("good", "1", good.manifest.sha256)
     assert troubles.reason(good) is None
     # Another file is another matter.
     assert troubles.reason(release(tmp_path, "deadly", b"corrected")) is None
@@ -128,7 +128,7 @@ def test_who_survives_a_load_clears_the_model_of_the_deaths_before(tmp_path: Pat
     good = ModelStore(tmp_path).get("good")
     for _ in range(2 * troubles.DEADLY):
         dies_while_it_loads(good)
-        LoadedModels(ModelStore(tmp_path)).get("good", "1", good.manifest.artifact.sha256)
+        LoadedModels(ModelStore(tmp_path)).get("good", "1", good.manifest.sha256)
     assert troubles.reason(good) is None
 
 
@@ -148,7 +148,7 @@ def test_a_job_for_another_file_is_no_trouble_of_the_file_that_is_here(tmp_path:
     store = ModelStore(tmp_path)
     good = store.get("good")
     models = LoadedModels(store)
-    models.get("good", "1", good.manifest.artifact.sha256)
+    models.get("good", "1", good.manifest.sha256)
     with pytest.raises(ModelUnavailable):
         models.get("good", "1", "ab" * 32)
     assert troubles.reason(good) is None

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.schema import MAX_FAULTS, Schema
+from workers.template.output import CONTRIBUTIONS
 
 Matrix = npt.NDArray[np.float32]
 # Rows times columns of one request, 8 MiB as float32; a few bytes of a columnar format can stand for very many.
@@ -79,6 +80,11 @@ class Decoded:
     id: str | None = None
     outputs: tuple[str, ...] | None = None
     binary: tuple[str, ...] = ()
+
+    @property
+    def explain(self) -> bool:
+        """Whether contributions were asked for, which another pool makes."""
+        return CONTRIBUTIONS in (self.outputs or ())
 
     @property
     def reply(self) -> dict[str, Any]:
@@ -167,7 +173,11 @@ def to_matrix(schema: Schema, rows: list[list[Any]], locate: Locate) -> Matrix:
 
 
 def checked(schema: Schema, values: npt.NDArray[np.float64], locate: Locate) -> Matrix:
-    """Return the values as the internal matrix. Raises Invalid for what the signature doesn't allow."""
+    """Return the values, and defaults for missing ones, as the internal matrix.
+
+    Raises Invalid for what the signature doesn't allow.
+    """
+    values = schema.filled(values)
     if faults := schema.faults(values):
         raise Invalid(*(Fault(locate(f.row, f.column), cell_detail(schema, f.row, f.column, f.reason)) for f in faults))
     with np.errstate(invalid="ignore"):

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from workers.arrow_values import codes, is_number, is_text
 from workers.formats import Invalid, Limits, Malformed, Matrix, checked, shown
 from workers.formats.named_columns import column_fault, locate, positions
-from workers.schema import MAX_FAULTS, UNKNOWN, Schema
+from workers.schema import MAX_FAULTS, Schema
 
 
 @contextmanager
@@ -24,19 +24,21 @@ def reading(what: str) -> Iterator[None]:
         raise Malformed(f"the body is not {what} that can be read: {reason}") from error
 
 
-def find_columns(schema: Schema, sent: pa.Schema, limits: Limits) -> list[int]:
-    """Return where each of the schema's columns stands. Raises Invalid for missing, unknown and repeated columns.
+def find_columns(schema: Schema, sent: pa.Schema, limits: Limits) -> list[int | None]:
+    """Return where each of the schema's columns stands, as `positions` does.
 
-    And for types that the column doesn't take: a column of numbers takes integers, floats and booleans (0 and 1), one
-    of categories texts, plain or as a dictionary.
+    Raises Invalid for missing, unknown and repeated columns, and for types that the column doesn't take: a column of
+    numbers takes integers, floats and booleans (0 and 1), one of categories texts, plain or as a dictionary.
     """
     order = positions(schema, sent.names, limits)
     faults = []
     for column, position in enumerate(order):
+        if position is None:
+            continue
         kind = sent.field(position).type
-        is_text = column in schema.categories
-        if not (pa.types.is_null(kind) or (_is_text(kind) if is_text else _is_number(kind))):
-            name, expected = schema.names[column], "texts (utf8)" if is_text else "numbers"
+        texts = column in schema.categories
+        if not (pa.types.is_null(kind) or (is_text(kind) if texts else is_number(kind))):
+            name, expected = schema.names[column], "texts (utf8)" if texts else "numbers"
             reason = f"column '{name}': expected {expected}, got the type {shown(str(kind))}"
             faults.append(column_fault(name, reason))
     if faults:
@@ -44,54 +46,37 @@ def find_columns(schema: Schema, sent: pa.Schema, limits: Limits) -> list[int]:
     return order
 
 
-def to_matrix(schema: Schema, table: pa.Table, order: list[int]) -> Matrix:
+def to_matrix(schema: Schema, table: pa.Table, order: list[int | None]) -> Matrix:
     """Return a table that was validated as the internal matrix; `order` is from `find_columns`. Raises Invalid."""
-    values = np.empty((table.num_rows, len(order)), dtype=np.float64)
+    values = np.full((table.num_rows, len(order)), np.nan)
     for column, position in enumerate(order):
+        if position is None:
+            continue
         data = table.column(position)
-        values[:, column] = _codes(schema, column, data) if column in schema.categories else _numbers(data)
+        if column in schema.categories:
+            # The dictionaries of the chunks, of which there may be thousands, become one.
+            values[:, column] = codes(pa.concat_arrays(data.chunks), schema.categories[column])
+        else:
+            values[:, column] = _numbers(data)
     return checked(schema, values, locate(schema))
 
 
 def to_table(tensors: list[dict[str, Any]]) -> pa.Table:
-    """Return the outputs as a table: float32, a list of fixed size for several values a row, texts as utf8."""
+    """Return the outputs as a table: float32, texts as utf8, lists of fixed size for several a row."""
     return pa.table({tensor["name"]: _to_array(tensor) for tensor in tensors})
 
 
 def _to_array(tensor: dict[str, Any]) -> pa.Array:
     if tensor["datatype"] == "BYTES":
-        return pa.array(tensor["data"], pa.string())
-    flat = pa.array(np.array(tensor["data"], dtype=np.float32))
-    return flat if len(tensor["shape"]) == 1 else pa.FixedSizeListArray.from_arrays(flat, tensor["shape"][1])
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+        array = pa.array(tensor["data"], pa.string())
+    else:
+        array = pa.array(np.array(tensor["data"], dtype=np.float32))
+    for size in reversed(tensor["shape"][1:]):
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    return array
 
 
 def _numbers(data: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     # Not safe=True, which refuses integers beyond 2**53: what the column takes is for the schema to say.
     values: npt.NDArray[np.float64] = data.cast(pa.float64(), safe=False).to_numpy()
     return values
-
-
-def _codes(schema: Schema, column: int, data: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """Return the codes of texts, all by Arrow: a dictionary may hold millions, and there may be thousands of chunks."""
-    if pa.types.is_null(data.type):
-        return np.full(len(data), np.nan)
-    # The chunks' dictionaries become one.
-    array = pa.concat_arrays(data.chunks)
-    texts = array.dictionary if pa.types.is_dictionary(array.type) else array
-    known = pa.array(schema.categories[column], texts.type)
-    codes = pc.index_in(texts, value_set=known).cast(pa.float64()).fill_null(UNKNOWN)
-    codes = pc.if_else(texts.is_null(), np.nan, codes)
-    if texts is not array:
-        codes = codes.take(array.indices)
-    result: npt.NDArray[np.float64] = codes.to_numpy(zero_copy_only=False)
-    return result

@@ -59,17 +59,14 @@ def decode(release: Release, body: bytes, limits: Limits) -> Decoded:
 
 
 def encode(tensors: list[dict[str, Any]]) -> bytes:
-    """Return a table of the outputs; one of n values a row is n columns, `name_0` to `name_{n-1}`."""
+    """Return a table of the outputs; one of several values a row has a column for each: `name_0`, `name_0_3`."""
     header: list[str] = []
     columns: list[list[Any]] = []
     for tensor in tensors:
         name, shape, data = tensor["name"], tensor["shape"], tensor["data"]
-        if len(shape) == 1:
-            header.append(name)
-            columns.append(data)
-        else:
-            header += [f"{name}_{i}" for i in range(shape[1])]
-            columns += [data[i :: shape[1]] for i in range(shape[1])]
+        places = list(np.ndindex(*shape[1:]))
+        header += ["_".join(map(str, (name, *place))) for place in places]
+        columns += [data[i :: len(places)] for i in range(len(places))]
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(header)
@@ -88,19 +85,23 @@ def _matrix(schema: Schema, header: list[str], rows: Iterator[list[str]], limits
         if row >= most:
             raise TooLarge(f"more than the {most:,} rows of {len(order):,} columns that one request may have")
         count += 1
-        if len(cells) != len(order):
-            faults.append(Fault(f"/{row}", f"row {row}: expected {len(order)} values, got {len(cells)}"))
+        if len(cells) != len(header):
+            faults.append(Fault(f"/{row}", f"row {row}: expected {len(header)} values, got {len(cells)}"))
         else:
             try:
-                values.extend([_value(schema, column, cells[at]) for column, at in enumerate(order)])
+                values.extend([_value(schema, column, _cell(cells, at)) for column, at in enumerate(order)])
             except ValueError:
-                faults += _cell_faults(schema, row, [cells[at] for at in order])
+                faults += _cell_faults(schema, row, [_cell(cells, at) for at in order])
         if len(faults) >= MAX_FAULTS:
             break
     if faults:
         raise Invalid(*faults[:MAX_FAULTS])
     check_size(schema, count, limits, "")
     return checked(schema, np.frombuffer(values).reshape(count, len(order)), locate(schema))
+
+
+def _cell(cells: list[str], at: int | None) -> str:
+    return "" if at is None else cells[at]
 
 
 def _value(schema: Schema, column: int, cell: str) -> float:

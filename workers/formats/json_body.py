@@ -18,7 +18,7 @@ def decode(release: Release, body: bytes, limits: Limits) -> Decoded:
     if "inputs" in data:
         return json_v2.decode(release, data, limits)
     if "instances" in data:
-        return json_instances.decode(release, data["instances"], limits)
+        return json_instances.decode(release, data["instances"], limits, outputs=data.get("outputs"))
     raise Invalid(Fault("", "expected 'inputs' (V2 tensors) or 'instances' (rows)"))
 
 

@@ -27,9 +27,11 @@ from workers.formats import (
     shown,
     v2_binary,
 )
-from workers.manifest import DATATYPES, Manifest
+from workers.formats.asked import check_asked
+from workers.manifest import Manifest
 from workers.model_store import Release
 from workers.schema import MAX_FAULTS, Schema
+from workers.template.columns import DATATYPES
 
 NAME = "v2"
 NUMBERS = tuple(v2_binary.DTYPES)
@@ -63,11 +65,8 @@ def decode(release: Release, data: dict[str, Any], limits: Limits, raw: bytes | 
         rows, *width = tensor.shape or [0]
         limits.check_columns(sum(width))
         check_size(schema, rows, limits, f"{tensor.pointer}/shape")
-    if len(tensors) == 1 and (len(tensors[0].shape) == 2 or tensors[0].name not in schema.index):
-        matrix = _whole_table(schema, tensors[0])
-    else:
-        matrix = _columns(schema, tensors)
-    outputs, binary = _outputs(release.manifest, data)
+    matrix = _whole_table(schema, tensors[0]) if _is_table(schema, tensors) else _columns(schema, tensors)
+    outputs, binary = _outputs(release.manifest, data, len(matrix))
     return Decoded(matrix, NAME, id=_id(data), outputs=outputs, binary=binary)
 
 
@@ -84,10 +83,7 @@ def metadata(manifest: Manifest, versions: list[str]) -> dict[str, Any]:
         "versions": versions,
         "platform": manifest.runtime,
         "inputs": [{"name": c.name, "datatype": DATATYPES[c.type], "shape": [-1]} for c in manifest.columns],
-        "outputs": [
-            {"name": t.name, "datatype": t.datatype, "shape": [-1] if t.width is None else [-1, t.width]}
-            for t in manifest.output.tensors
-        ],
+        "outputs": [{"name": t.name, "datatype": t.datatype, "shape": [-1, *t.shape]} for t in manifest.offered],
     }
 
 
@@ -205,6 +201,12 @@ def _hand_out(tensors: list[_Tensor], raw: bytes | None) -> None:
         raise Malformed(f"{len(raw):,} bytes follow the JSON, but the tensors' binary_data_size sum up to {at:,}")
 
 
+def _is_table(schema: Schema, tensors: list[_Tensor]) -> bool:
+    """Tell whether all columns are in one tensor, and it isn't the only column that was not left out."""
+    first, width = tensors[0], len(schema.names)
+    return len(tensors) == 1 and (first.name not in schema.index or (len(first.shape) == 2 and first.shape[1] == width))
+
+
 def _whole_table(schema: Schema, tensor: _Tensor) -> Matrix:
     width = len(schema.names)
     if len(tensor.shape) != 2 or tensor.shape[1] != width:
@@ -247,10 +249,10 @@ def _columns(schema: Schema, tensors: list[_Tensor]) -> Matrix:
         else:
             by_column[column] = tensor
     sent = {tensor.name for tensor in tensors}
-    faults += [Fault("/inputs", f"column '{name}' is missing") for name in schema.names if name not in sent]
+    faults += [Fault("/inputs", f"column '{name}' is missing") for name in schema.required if name not in sent]
     if faults:
         raise Invalid(*faults[:MAX_FAULTS])
-    values = np.empty((rows, len(schema.names)), dtype=np.float64)
+    values = np.full((rows, len(schema.names)), np.nan)
     for column, tensor in by_column.items():
         _check_datatype(schema, tensor, column)
         if column in schema.categories:
@@ -271,22 +273,19 @@ def _id(data: dict[str, Any]) -> str | None:
     return request_id
 
 
-def _outputs(manifest: Manifest, data: dict[str, Any]) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """Return the outputs that were asked for, None for all, and those of them to be sent as raw bytes."""
-    known = [t.name for t in manifest.output.tensors]
+def _outputs(manifest: Manifest, data: dict[str, Any], rows: int) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Return the outputs that were asked for, None for the usual ones, and those to be sent as raw bytes."""
     all_binary = _flag(data, "", "binary_data_output", False)
     wanted = data.get("outputs")
     if wanted is None or wanted == []:
-        return None, tuple(known) if all_binary else ()
+        return None, tuple(t.name for t in manifest.output.tensors) if all_binary else ()
     if not isinstance(wanted, list):
         raise Invalid(Fault("/outputs", "expected a list"))
-    faults = [
-        Fault(f"/outputs/{i}{'/name' if isinstance(o, dict) else ''}", f"expected an output's name: {', '.join(known)}")
+    named = [
+        (f"/outputs/{i}/name", o.get("name")) if isinstance(o, dict) else (f"/outputs/{i}", None)
         for i, o in enumerate(wanted)
-        if not isinstance(o, dict) or o.get("name") not in known
     ]
-    if faults:
-        raise Invalid(*faults[:MAX_FAULTS])
+    check_asked(manifest, named, rows)
     # Of an output that is named twice the last one counts.
     binary = {o["name"]: _flag(o, f"/outputs/{i}", "binary_data", all_binary) for i, o in enumerate(wanted)}
     return tuple(binary), tuple(name for name, is_binary in binary.items() if is_binary)

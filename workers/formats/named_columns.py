@@ -6,10 +6,11 @@ from workers.formats import Fault, Invalid, Limits, Locate, escape, shown
 from workers.schema import MAX_FAULTS, Schema
 
 
-def positions(schema: Schema, names: Sequence[str], limits: Limits) -> list[int]:
-    """Return where each of the schema's columns stands in `names`. Raises Invalid for missing, unknown, repeated ones.
+def positions(schema: Schema, names: Sequence[str], limits: Limits) -> list[int | None]:
+    """Return where each of the schema's columns stands in `names`, None for one that was left out and may be.
 
-    The pointer to a column as a whole is /{column}. Raises TooLarge for too many of them.
+    Raises Invalid for missing, unknown and repeated ones, TooLarge for too many. The pointer to a column as a whole is
+    /{column}.
     """
     limits.check_columns(len(names))
     faults: list[Fault] = []
@@ -23,10 +24,12 @@ def positions(schema: Schema, names: Sequence[str], limits: Limits) -> list[int]
         if len(faults) >= MAX_FAULTS:
             break
     else:
-        faults += [column_fault(name, f"column '{name}' is missing") for name in schema.names if name not in found]
+        faults += [column_fault(name, f"column '{name}' is missing") for name in schema.required if name not in found]
+        if not found and not faults:
+            faults.append(Fault("", f"at least one column is required, such as '{schema.names[0]}'"))
     if faults:
         raise Invalid(*faults[:MAX_FAULTS])
-    return [found[name] for name in schema.names]
+    return [found.get(name) for name in schema.names]
 
 
 def column_fault(name: str, reason: str) -> Fault:

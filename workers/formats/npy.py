@@ -57,7 +57,10 @@ def decode(release: Release, body: bytes, limits: Limits) -> Decoded:
     data = np.frombuffer(body, dtype, offset=at).reshape(shape, order="F" if fortran else "C")
     if fields is not None:
         columns = [data[name] for name in fields]
-        values = [_column(schema, column, columns[position]) for column, position in enumerate(order)]
+        values = [
+            np.full(shape[0], np.nan) if position is None else _column(schema, column, columns[position])
+            for column, position in enumerate(order)
+        ]
         return Decoded(checked(schema, np.column_stack(values), locate(schema)), NAME)
     values = [_column(schema, column, data[:, column]) for column in range(width)]
     return Decoded(checked(schema, np.column_stack(values), lambda row, column: f"/{row}/{column}"), NAME)

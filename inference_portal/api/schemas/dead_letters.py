@@ -9,14 +9,16 @@ from inference_portal.api.schemas.parts import (
     AGAIN,
     ASK_LATER,
     ASKED,
+    BESIDE,
     CHALLENGE,
-    DENIED,
+    CONTRADICTORY,
     FULL,
     JOB,
     JOB_ID,
     JSON,
     LOCATION,
     NAMED,
+    OPERATORS_ONLY,
     PAGE,
     PATHS,
     UNREADABLE,
@@ -55,7 +57,7 @@ _MESSAGE = {
 }
 _CONFLICT = {
     "type": "/problems/conflict",
-    "title": "The job's state doesn't allow this",
+    "title": "The state doesn't allow this",
     "status": 409,
     "detail": "The job is succeeded; only a dead letter can be replayed or discarded.",
     "instance": "/api/dead-letters/replay/",
@@ -68,7 +70,6 @@ def _example(value: dict[str, Any]) -> list[OpenApiExample]:
 
 
 _TAGS = ["Dead letters"]
-_DENIED = DENIED | {403: "not an operator"}
 _UNKNOWN = {404: "there is no such dead letter"}
 _TOO_LATE = {409: "it was replayed or discarded, or never was a dead letter"}
 _WRONG_LIST = {400: "the cursor can't be read", 422: "a filter is wrong"}
@@ -87,7 +88,7 @@ DEAD_LETTER_LIST: dict[str, Any] = {
     ],
     "responses": {
         (200, JSON): json("DeadLetter", "a page", _LETTER),
-        **problems(_DENIED | _WRONG_LIST),
+        **problems(OPERATORS_ONLY | _WRONG_LIST),
     },
 }
 DEAD_LETTER_DETAIL: dict[str, Any] = {
@@ -95,7 +96,7 @@ DEAD_LETTER_DETAIL: dict[str, Any] = {
     "summary": "One with attempts, tracebacks, input and what was done to it",
     "description": "`input` may be edited and posted to `replay/`; it is null when retention has removed it.",
     "operation_id": "dead_letters_detail",
-    "parameters": [JOB, *ASKED],
+    "parameters": [JOB, BESIDE, *ASKED],
     "responses": {
         (200, JSON): json(
             "DeadLetterDetail",
@@ -119,7 +120,7 @@ DEAD_LETTER_DETAIL: dict[str, Any] = {
                 "audit": [],
             },
         ),
-        **problems(_DENIED | _UNKNOWN),
+        **problems(OPERATORS_ONLY | _UNKNOWN | CONTRADICTORY),
     },
 }
 REPLAY: dict[str, Any] = {
@@ -128,13 +129,13 @@ REPLAY: dict[str, Any] = {
     "description": "The same job goes back into the queue as its next attempt. Without a body as it was; a version may "
     "be named, and another input given. The stored input goes to another version by its columns' names.",
     "operation_id": "dead_letters_replay",
-    "parameters": [JOB, LOCATION, ASK_LATER, NAMED, AGAIN, CHALLENGE],
+    "parameters": [JOB, BESIDE, LOCATION, ASK_LATER, NAMED, AGAIN, CHALLENGE],
     "request": {JSON: ref("Replay")},
     "examples": _example({"version": "2"}),
     "responses": {
         (202, JSON): json("Accepted", "in the queue", PATHS),
         **problems(
-            _DENIED
+            OPERATORS_ONLY
             | _UNKNOWN
             | _TOO_LATE
             | UNREADABLE
@@ -148,12 +149,12 @@ DISCARD: dict[str, Any] = {
     "summary": "Let one go",
     "description": "It leaves the list and stays dead-lettered.",
     "operation_id": "dead_letters_discard",
-    "parameters": [JOB, *ASKED],
+    "parameters": [JOB, BESIDE, *ASKED],
     "request": {JSON: ref("Discard")},
     "examples": _example({"reason": "the sensor was broken"}),
     "responses": {
         (200, JSON): json("DeadLetter", "off the list", _DISCARDED),
-        **problems(_DENIED | _UNKNOWN | _TOO_LATE | UNREADABLE | {422: "the reason is missing or too long"}),
+        **problems(OPERATORS_ONLY | _UNKNOWN | _TOO_LATE | UNREADABLE | {422: "the reason is missing or too long"}),
     },
 }
 BULK_REPLAY: dict[str, Any] = {
@@ -166,7 +167,7 @@ BULK_REPLAY: dict[str, Any] = {
     "examples": _example({"ids": [JOB_ID], "version": "2"}),
     "responses": {
         (200, JSON): json("BulkReplayAnswer", "an answer for each", {"results": [{"status": 202, **PATHS}, _CONFLICT]}),
-        **problems(_DENIED | UNREADABLE | {422: "no ids, or too many"}),
+        **problems(OPERATORS_ONLY | UNREADABLE | {422: "no ids, or too many"}),
     },
 }
 BULK_DISCARD: dict[str, Any] = {
@@ -181,7 +182,7 @@ BULK_DISCARD: dict[str, Any] = {
         (200, JSON): json(
             "BulkDiscardAnswer", "an answer for each", {"results": [{"status": 200, **_DISCARDED}, _CONFLICT]}
         ),
-        **problems(_DENIED | UNREADABLE | {422: "no ids or too many, or no reason"}),
+        **problems(OPERATORS_ONLY | UNREADABLE | {422: "no ids or too many, or no reason"}),
     },
 }
 MESSAGE_LIST: dict[str, Any] = {
@@ -197,7 +198,7 @@ MESSAGE_LIST: dict[str, Any] = {
     ],
     "responses": {
         (200, JSON): json("ParkedMessage", "a page", _MESSAGE),
-        **problems(_DENIED | _WRONG_LIST),
+        **problems(OPERATORS_ONLY | _WRONG_LIST),
     },
 }
 MESSAGE_DISCARD: dict[str, Any] = {
@@ -210,7 +211,7 @@ MESSAGE_DISCARD: dict[str, Any] = {
     "responses": {
         (200, JSON): json("ParkedMessage", "off the list", _MESSAGE | {"discarded_at": "2026-01-31T13:00:00.000000Z"}),
         **problems(
-            _DENIED
+            OPERATORS_ONLY
             | UNREADABLE
             | {
                 404: "there is no such message",

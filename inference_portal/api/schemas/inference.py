@@ -8,7 +8,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 from inference_portal.api.schemas.components import BINARY, COUNT, PRIORITY, UUID, Schema, ref
 from inference_portal.api.schemas.parts import (
     AGAIN,
-    AGAIN_UNAVAILABLE,
+    ASKED,
     BESIDE,
     CHALLENGE,
     DENIED,
@@ -21,10 +21,12 @@ from inference_portal.api.schemas.parts import (
     MODEL,
     ORDERING_KEY,
     PATHS,
+    SINK,
     UNKNOWN,
     UNREADABLE,
     VERSION,
     WAIT,
+    WEBHOOK,
     WINE,
     Responses,
     answered,
@@ -93,7 +95,8 @@ INFER: dict[str, Any] = {
     "tags": ["Inference"],
     "summary": "Predict",
     "description": "V2 tensors, plain instances or a table in, the same out, or what `Accept` asks for. The Prefer "
-    "header says who waits.\n\nThe answer to `respond-async-proxy` is a 202 without body and Location.",
+    "header says who waits.\n\nThe answer to `respond-async-proxy` is a 202 without body and Location; "
+    "that to `respond-async-container` is the container's own, whatever its status and type.",
     "parameters": [
         MODEL,
         VERSION,
@@ -101,7 +104,8 @@ INFER: dict[str, Any] = {
             "Prefer",
             {"type": "string"},
             "`respond-async`: 202 at once; `wait=N`: wait N seconds at most; both: wait, then 202; "
-            "`respond-async-proxy`: fire and forget",
+            "`respond-async-proxy`: fire and forget; `respond-async-container`: relayed at once to the model's own "
+            "container; what isn't ours a container gets to see",
             "respond-async, wait=5",
         ),
         INFERENCE_ID,
@@ -114,6 +118,8 @@ INFER: dict[str, Any] = {
             "60",
         ),
         ORDERING_KEY,
+        WEBHOOK,
+        SINK,
         header("Content-Encoding", _CODING, "how the body is compressed"),
         header(HEADER, COUNT, "binary tensors follow the JSON, whose length this is"),
         answered("X-Inference-Id", _ALL, UUID, "the job's id"),
@@ -162,15 +168,16 @@ INFER: dict[str, Any] = {
 
 _ANY_ID = at("job_id", {"type": "string"}, "a job's id")
 _BY_HEADER = header("X-Inference-Id", UUID, "the job's id", required=True)
+_UNCLEAR = {400: "`wait` is not a number, the id is missing, or path and header contradict each other"}
 _STATUS_OF: dict[str, Any] = {
     "tags": ["Inference"],
     "summary": "Status of a job",
     "responses": {
         (200, JSON): json("Status", "the status", _STATUS),
-        **problems({400: "`wait` is not a number, or path and header contradict each other"} | DENIED | UNKNOWN),
+        **problems(_UNCLEAR | DENIED | UNKNOWN),
     },
 }
-_STATUS_HEADERS = [answered("X-Inference-Id", [200], UUID, "the job's id"), AGAIN_UNAVAILABLE, CHALLENGE]
+_STATUS_HEADERS = [answered("X-Inference-Id", [200], UUID, "the job's id"), *ASKED]
 STATUS = _STATUS_OF | {"operation_id": "status", "parameters": [MODEL, _ANY_ID, WAIT, BESIDE, *_STATUS_HEADERS]}
 STATUS_BY_HEADER = _STATUS_OF | {
     "operation_id": "status_by_header",
@@ -189,7 +196,7 @@ _RESULT_OF: dict[str, Any] = {
         **_result("the result, in the type of the request or the accepted one"),
         (202, JSON): json("Accepted", "still open; ask again after Retry-After seconds", PATHS),
         **problems(
-            {400: "`wait` is not a number, or path and header contradict each other"}
+            _UNCLEAR
             | DENIED
             | UNKNOWN
             | _ENDS
@@ -202,9 +209,7 @@ _RESULT_HEADERS = [
     answered("Location", [202], {"type": "string"}, "the ResultPath"),
     answered("Retry-After", [202], COUNT, "in how many seconds it's worth asking again"),
     _RESULT_LENGTH,
-    AGAIN_UNAVAILABLE,
-    BESIDE,
-    CHALLENGE,
+    *ASKED,
 ]
 RESULT = _RESULT_OF | {"operation_id": "result", "parameters": [MODEL, _ANY_ID, WAIT, BESIDE, *_RESULT_HEADERS]}
 RESULT_BY_HEADER = _RESULT_OF | {

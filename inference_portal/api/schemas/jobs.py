@@ -42,7 +42,7 @@ _TAKEN = {
         | FULL
         | {
             404: "there is no such model or version",
-            422: "the input doesn't fit the signature, or the id was used for another request",
+            422: "the input doesn't fit the signature, the file isn't there, or the id was used for another request",
         }
     ),
 }
@@ -56,6 +56,11 @@ _EXAMPLES = [
     OpenApiExample(
         "may be sent twice, and be found again",
         {"model": "wine", "rows": [WINE], "idempotency_key": "order-4711", "labels": ["orders"]},
+        request_only=True,
+    ),
+    OpenApiExample(
+        "a file that was uploaded",
+        {"model": "wine", "input_uri": "store://uploads/1/317accd6-42ad-4891-aefc-66ab58a9675c/wines.csv.gz"},
         request_only=True,
     ),
 ]
@@ -245,7 +250,9 @@ JOB_DETAIL: dict[str, Any] = {
     "parameters": [JOB, BESIDE, *ASKED],
     "responses": {
         (200, JSON): json(
-            "JobDetail", "the job", {**_JOB, "idempotency_key": "", "attempts": [_ATTEMPT], "deliveries": []}
+            "JobDetail",
+            "the job",
+            {**_JOB, "idempotency_key": "", "sink": "", "attempts": [_ATTEMPT], "deliveries": []},
         ),
         **problems(DENIED | UNKNOWN | CONTRADICTORY),
     },

@@ -5,9 +5,8 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
 from inference_portal.api.schemas.components import TEXT
-from inference_portal.api.schemas.parts import AGAIN_UNAVAILABLE, CHALLENGE, DENIED, JOB_ID, JSON, json, problems
+from inference_portal.api.schemas.parts import ASKED, JOB_ID, JSON, OPERATORS_ONLY, json, problems
 
-_DENIED = DENIED | {403: "not an operator"}
 _EXPOSITION = """\
 # HELP inference_oldest_wait_seconds How long the job has waited that has waited longest to start.
 # TYPE inference_oldest_wait_seconds gauge
@@ -16,8 +15,7 @@ inference_oldest_wait_seconds{lane="cpu",pool="cpu"} 0.25
 
 
 def _watched(summary: str, responses: dict[Any, Any], **more: Any) -> dict[str, Any]:
-    parameters = [AGAIN_UNAVAILABLE, CHALLENGE]
-    return {"tags": ["Operators"], "summary": summary, "parameters": parameters, "responses": responses, **more}
+    return {"tags": ["Operators"], "summary": summary, "parameters": ASKED, "responses": responses, **more}
 
 
 QUEUES = _watched(
@@ -44,7 +42,7 @@ QUEUES = _watched(
                 ]
             },
         ),
-        **problems(_DENIED),
+        **problems(OPERATORS_ONLY),
     },
     operation_id="queues",
     description="All from rows. `rows` are the jobs that wait here, `retrying` those of them that wait "
@@ -85,7 +83,7 @@ WORKERS = _watched(
                 ]
             },
         ),
-        **problems(_DENIED),
+        **problems(OPERATORS_ONLY),
     },
     operation_id="workers",
     description="From the workers' heartbeats: each comes every five seconds; who wasn't heard for 16 is not `alive`. "
@@ -98,7 +96,7 @@ METRICS = _watched(
         (200, "text/plain"): OpenApiResponse(
             TEXT, "all metrics in the text format", [OpenApiExample("example", _EXPOSITION)]
         ),
-        **problems({status: text for status, text in _DENIED.items() if status != 406}),
+        **problems({status: text for status, text in OPERATORS_ONLY.items() if status != 406}),
     },
     operation_id="metrics",
     description="Read from rows at each scrape. Open without a key where `METRICS_ADDRESS` says.",

@@ -5,13 +5,12 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse
 
 from inference_portal.api.schemas.components import Schema
-from inference_portal.api.schemas.parts import AGAIN_UNAVAILABLE, CHALLENGE, DENIED, UNKNOWN, at, problems
+from inference_portal.api.schemas.parts import ASKED, DENIED, UNKNOWN, at, problems
 
 _HTML = "text/html"
 _PAGE: Schema = {"type": "string"}
 # The types of the document, the usual one first.
 _DOCUMENT = ("application/json", "application/vnd.oai.openapi+json", "application/vnd.oai.openapi", "application/yaml")
-_ASKED = [AGAIN_UNAVAILABLE, CHALLENGE]
 _BEGINNING = {"openapi": "3.1.1", "info": {"title": "Inference portal", "version": "0.1.0"}, "paths": {}}
 
 
@@ -27,7 +26,7 @@ SCHEMA: dict[str, Any] = {
     "operation_id": "schema",
     # The library leaves its own pages out unless told.
     "exclude": False,
-    "parameters": _ASKED,
+    "parameters": ASKED,
     "responses": {
         (200, *_DOCUMENT): OpenApiResponse(
             {"type": "object"}, "OpenAPI 3.1", [OpenApiExample("its beginning", _BEGINNING)]
@@ -41,7 +40,7 @@ DOCS: dict[str, Any] = {
     "description": "A browser that isn't logged in is sent to the login.",
     "operation_id": "docs",
     "exclude": False,
-    "parameters": _ASKED,
+    "parameters": ASKED,
     "responses": {(200, _HTML): _page("Inference portal", "…", "the page"), **problems(DENIED)},
 }
 PROBLEMS: dict[str, Any] = {

@@ -4,7 +4,7 @@ from typing import Any
 
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
-from inference_portal.api.schemas.components import COUNT, FILTER, UUID, Schema, ref
+from inference_portal.api.schemas.components import COUNT, FILTER, SINK_NAME, UUID, Schema, ref
 
 JOB_ID = "0b0e7a52-6c1f-4b6e-9d1c-6f5f7d3a9c11"
 WINE = [14.23, 1.71, 2.43, 15.6, 127.0, 2.8, 3.06, 0.28, 2.29, 5.64, 1.04, 3.92, 1065.0]
@@ -67,6 +67,13 @@ IDEMPOTENCY_KEY = header(
 ORDERING_KEY = header(
     "X-Inference-Ordering-Key", _HEADER_TEXT, "jobs of one team, model and key run one after the other", "line-7"
 )
+WEBHOOK = header(
+    "X-Inference-Webhook",
+    {"type": "string", "maxLength": 2048, "pattern": r"^https?://[!-\[\]-~]+$"},
+    "where to tell of the job's end; a public address",
+    "https://receiver.example/inference",
+)
+SINK = header("X-Inference-Sink", SINK_NAME, "where to put the result; a name that an operator has configured")
 WAIT = query("wait", COUNT, "wait up to so many seconds for the end", 1)
 PAGE = [
     query("cursor", FILTER, "as `next` and `previous` have it"),
@@ -79,6 +86,7 @@ DENIED = {
     406: "no type of answer that is accepted",
     503: "the database is away",
 }
+OPERATORS_ONLY = DENIED | {403: "not an operator"}
 UNKNOWN = {404: "unknown, or of another team"}
 CONTRADICTORY = {400: "path and header contradict each other"}
 # Of everything that reads JSON.

@@ -22,7 +22,9 @@ _STATES = [state.value for state in State]
 _FINAL = sorted(state.value for state in FINAL)
 _DUE = [State.QUEUED.value, State.RETRYING.value]
 # What neither a status nor a result says.
-_NOT_BRIEF = {"input", "input_sha256", "fingerprint", "idempotency_key", "labels", "libraries"}
+_NOT_BRIEF = {"input", "input_sha256", "fingerprint", "idempotency_key", "labels", "libraries", "webhook", "sink"}
+# In the place of a pool: no worker has to do with it.
+RELAY = "relay"
 _DEAD = State.DEAD_LETTERED.value
 
 
@@ -42,11 +44,11 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self if caller.sees_all_teams else self.filter(team_id=caller.team_id)
 
     def named(self, job_id: UUID, caller: Caller, model: str | None = None) -> "Job | None":
-        """Return one job without its input, if it exists for the caller: what every poll of every client asks for.
+        """Return one request without its input, if it exists for the caller: what every poll of every client asks for.
 
         With `model`, only if it is one of that model's.
         """
-        where = "id = %s AND (team_id = %s OR %s)"
+        where = "id = %s AND (team_id = %s OR %s) AND batch_id IS NULL"
         job = next(self._brief(where, [*sql.keys([job_id]), caller.team_id, caller.sees_all_teams]), None)
         return job if job is not None and model in (None, job.model) else None
 
@@ -90,6 +92,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Keep what carries this label."""
         return self.alias(at=StrIndex("labels", Value(f"\n{label}\n"))).filter(at__gt=0)
 
+    def requests(self) -> "JobQuerySet":
+        """Keep what clients have asked for, without the steps of batches."""
+        return self.filter(batch_id=None)
+
     def without_payload(self) -> "JobQuerySet":
         """Leave the input and the result in the database."""
         return self.defer("input", "result")
@@ -129,13 +135,17 @@ class Job(models.Model):
     input_sha256 = models.CharField(max_length=64, default="", db_default="")
     # How to answer: the wire format, the client's own V2 id, the outputs that it asked for.
     reply = models.JSONField(default=dict)
-    # Fire and forget: once it has succeeded neither its input nor its result is kept.
+    # Fire and forget: once it has succeeded its input isn't kept, its result only for those in `jobs.endings`.
     keeps_result = models.BooleanField(default=True, db_default=True)
     # What a repeat of the request is known by (see `jobs.repeats`).
     idempotency_key = models.CharField(max_length=255, default="", db_default="", blank=True)
     fingerprint = models.CharField(max_length=64, default="", db_default="")
     # Each between two line feeds, so that one is found with its ends.
     labels = models.TextField(default="", db_default="", blank=True)
+    # Where to tell of its end, beside the endpoints that the team has registered; `deliveries` reads it.
+    webhook = models.CharField(max_length=2048, default="", db_default="", blank=True)
+    # The sink that its result goes to, by name.
+    sink = models.CharField(max_length=64, default="", db_default="", blank=True)
     # A JSON list of V2 tensors, as the worker sent it.
     result = models.BinaryField(null=True)
     accepted_at = models.DateTimeField(default=timezone.now)
@@ -144,6 +154,11 @@ class Job(models.Model):
     # Of a retry only. A new job is due at once, whatever the clocks of portal and dispatcher say.
     not_before = models.DateTimeField(null=True)
     bundle = models.UUIDField(null=True)
+    # A batch's step is a job, too: what the step does ("plan", "chunk" …), and `input` says how, as JSON.
+    step = models.CharField(max_length=8, default="", db_default="", blank=True)
+    batch_id = models.UUIDField(null=True)
+    # How long one try may take; without it as the model's manifest says.
+    timeout_seconds = models.FloatField(null=True)
     lease_until = models.DateTimeField(null=True)
     # Set once the broker has confirmed the message; a claim that ends before that costs no attempt.
     sent_at = models.DateTimeField(null=True)
@@ -180,6 +195,10 @@ class Job(models.Model):
                 name="job_running_has_lease", condition=~Q(state=State.RUNNING.value) | Q(lease_until__isnull=False)
             ),
             models.CheckConstraint(name="job_final_has_no_lease", condition=Q(finished_at=None) | Q(lease_until=None)),
+            models.CheckConstraint(
+                name="job_step_has_batch",
+                condition=Q(step="", batch_id=None) | (~Q(step="") & Q(batch_id__isnull=False)),
+            ),
             # Two dispatchers can't send two jobs of one key at once, whatever each of them has seen.
             models.UniqueConstraint(
                 fields=["team", "model", "ordering_key"],
@@ -219,6 +238,10 @@ class Job(models.Model):
                 name="job_pace",
                 condition=Q(state=State.SUCCEEDED.value, purged_at=None),
             ),
+            models.Index(fields=["batch_id", "step"], name="job_of_batch", condition=Q(batch_id__isnull=False)),
+            models.Index(
+                fields=["batch_id"], name="job_open_step", condition=Q(batch_id__isnull=False, finished_at=None)
+            ),
             models.Index(fields=["purged_at"], name="job_purged", condition=Q(purged_at__isnull=False)),
             models.Index(fields=["-finished_at"], name="job_dead", condition=Q(state=_DEAD, discarded_at=None)),
         ]
@@ -245,6 +268,11 @@ class Job(models.Model):
     def lane(self) -> str:
         """The lane that its messages take: its pool's, or the isolation lane beside it."""
         return topology.lane(self.pool, self.isolated)
+
+    @property
+    def is_relay(self) -> bool:
+        """Tell whether it was handed to the model's container at once (see `jobs.relay`)."""
+        return self.pool == RELAY
 
     @property
     def is_final(self) -> bool:

@@ -12,14 +12,20 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
+from inference_portal import checks
 from inference_portal.accounts import lockout
 from inference_portal.accounts.models import ApiKey, Role, Team, User
+from inference_portal.deliveries import letters
 
 
 class Command(BaseCommand):
     """Give and take access."""
 
-    help = "Manage who may use the portal: add-team, set-quota, add-user, unlock, add-key, revoke-key, list."
+    help = (
+        "Manage who may use the portal: add-team, set-quota, add-user, unlock, add-key, revoke-key, new-webhook-secret,"
+        " list."
+    )
+    requires_system_checks = (checks.OURS,)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the actions."""
@@ -40,6 +46,8 @@ class Command(BaseCommand):
             if action == "add-key":
                 add.add_argument("--days", type=int, help="the key expires after so many days (1 to 3650)")
         actions.add_parser("unlock", help="end a lock after failed logins").add_argument("name")
+        webhook = actions.add_parser("new-webhook-secret", help="another key for webhooks that single requests name")
+        webhook.add_argument("team")
         actions.add_parser("revoke-key", help="stop a key").add_argument("prefix", help="as `list` shows it")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -118,6 +126,12 @@ class Command(BaseCommand):
         if not ApiKey.objects.filter(prefix=prefix, revoked=False).update(revoked=True):
             raise CommandError(f"No working key has the prefix {prefix}; `manage.py access list` shows them.")
         self.stdout.write(f"key {prefix} revoked")
+
+    def new_webhook_secret(self, team: str, **options: Any) -> None:
+        """Replace a team's key for webhooks, at once, and print the new one."""
+        secret = letters.new_team_secret(_team(team).pk)
+        self.stderr.write("From now on calls are signed with this alone:")
+        self.stdout.write(secret)
 
 
 def _team(name: str) -> Team:

@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from inference_portal import checks
 from inference_portal.jobs.models import Worker
 from models_store.samples import WINE
 from workers.config import broker_is_embedded
@@ -46,6 +47,7 @@ class Command(BaseCommand):
     """Wait until portal and worker answer, then print how to use them."""
 
     help = "Wait until the system is ready and print address, login, key and curl lines."
+    requires_system_checks = (checks.OURS,)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the banner. Raises CommandError when the system isn't ready in time."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from inference_portal import checks
 from inference_portal.jobs.sweep import sweep
 
 
@@ -12,6 +13,7 @@ class Command(BaseCommand):
     """Run the sweep once."""
 
     help = "Send jobs again whose lease is over (the dispatcher does this every second)."
+    requires_system_checks = (checks.OURS,)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the options."""

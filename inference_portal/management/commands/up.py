@@ -21,6 +21,7 @@ from inference_portal.accounts.lockout import unlock
 from inference_portal.accounts.models import ApiKey, Role, Team, User
 from inference_portal.celery import app
 from inference_portal.jobs.sweep import sweep
+from inference_portal.store import model_store
 from workers import topology
 from workers.config import ROOT, broker_is_embedded, broker_url
 from workers.device import gpu_names
@@ -149,11 +150,21 @@ def _become_supervisor(run_dir: Path, port: int, password: str) -> None:
         "FLOWER_PORT": os.environ.get("FLOWER_PORT", "5555"),
         "FLOWER_BASIC_AUTH": f"demo:{password}",
         "START_GPU": str(bool(gpu_names())).lower(),
+        "START_BATCH": str(os.environ.get("START_BATCH", "1") == "1").lower(),
+        # Only for models in containers.
+        "START_CONTAINER": str(_has_containers()).lower(),
         # One thread a worker process; processes are what scales.
         "OMP_NUM_THREADS": "1",
     }
     os.chdir(ROOT)
     os.execvpe("supervisord", ["supervisord", "-c", str(SUPERVISOR)], environment)  # noqa: S606, S607
+
+
+def _has_containers() -> bool:
+    wanted = os.environ.get("START_CONTAINER", "")
+    if wanted:
+        return wanted == "1"
+    return any(release.manifest.container is not None for release in model_store().snapshot().every())
 
 
 def _without_password(url: str) -> str:

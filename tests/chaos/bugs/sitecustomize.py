@@ -23,7 +23,7 @@ class Bug(NamedTuple):
 
 BUGS = {
     # The broker's word that a message is stored is not waited for.
-    "no-confirm": Bug("workers.settings", '{"confirm_publish": True}', '{"confirm_publish": False}'),
+    "no-confirm": Bug("workers.publisher", "self._confirms.wait(SOCKET_TIMEOUT)", "pass"),
     # A message that no queue takes is lost without a word.
     "no-mandatory": Bug("workers.publisher", "mandatory=True", "mandatory=False"),
     # A message is acknowledged before the work.
@@ -46,15 +46,17 @@ BUGS = {
     ),
     # Nobody looks for claims and leases that are over.
     "no-sweep": Bug(
-        "inference_portal.jobs.dispatch", "for chore in (sweep, expire, purge):", "for chore in (expire, purge):"
+        "inference_portal.jobs.dispatch",
+        "CHORES = (Chore(sweep), Chore(expire), Chore(purge))",
+        "CHORES = (Chore(expire), Chore(purge))",
     ),
     # The broker delivers a message that kills its worker for ever.
     "no-delivery-limit": Bug("workers.topology", '            "x-delivery-limit": DELIVERY_LIMIT,\n', ""),
     # The recorder acknowledges a result before it is in the database.
     "recorder-acks-early": Bug(
         "inference_portal.celery",
-        'app.conf.imports = ("inference_portal.jobs.tasks",)',
-        'app.conf.imports = ("inference_portal.jobs.tasks",)\napp.conf.task_acks_late = False',
+        "app.conf.imports = (",
+        "app.conf.task_acks_late = False\napp.conf.imports = (",
     ),
 }
 

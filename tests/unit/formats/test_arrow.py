@@ -205,13 +205,11 @@ def test_metadata_means_nothing_and_may_not_be_endless(of_schema: bool) -> None:
         decode(Body(Sent(ARROW), with_pairs(70_000, of_schema)))
 
 
-def test_names_that_many_fields_share_are_refused_before_pyarrow_copies_them() -> None:
-    body = Body(Sent(ARROW), shared_schema(1000, 1_000_000))
-    before = pa.default_memory_pool().max_memory()
-    with pytest.raises(TooLarge, match="names and metadata take more than"):
-        decode(body)
-    assert pa.default_memory_pool().max_memory() == before
+def test_names_that_many_fields_share_are_refused_before_pyarrow_copies_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(faults(Body(Sent(ARROW), shared_schema(100, 10_000)))) == 20
+    monkeypatch.delattr(pa.ipc, "open_stream")
+    with pytest.raises(TooLarge, match="names and metadata take more than"):
+        decode(Body(Sent(ARROW), shared_schema(1000, 1_000_000)))
 
 
 def test_a_dictionary_that_grows_is_refused() -> None:

@@ -21,8 +21,8 @@ from tests.unit.formats.bodies import ARROW, BINARY, LIMITS, NPY, PARQUET, as_np
 from workers.formats import Decoded, UnknownType, media
 from workers.formats.answer import Answer
 from workers.formats.media import Sent
-from workers.manifest import Output
 from workers.outputs import encode_tensors, named_outputs
+from workers.template.output import Output
 
 MODEL = release(columns=[{"name": "x", "missing": True}, {"name": "y", "missing": True}])
 single = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -124,6 +124,44 @@ def test_every_format_reads_the_same_float32_values_bit_by_bit(rows: list[tuple[
         missing = np.isnan(expected)
         np.testing.assert_array_equal(np.isnan(matrix), missing)
         np.testing.assert_array_equal(matrix[~missing].view(np.int32), expected[~missing].view(np.int32))
+
+
+def contributions() -> tuple[np.ndarray[Any, Any], Answer]:
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4) / 8
+    tensors = [
+        {"name": "contributions", "datatype": "FP32", "shape": [2, 3, 4], "data": values.ravel().tolist()},
+        {"name": "label", "datatype": "BYTES", "shape": [2, 2], "data": ["a", "b", "c", "d"]},
+    ]
+    return values, Answer("m", "1", "job", "instances", orjson.dumps(tensors))
+
+
+@pytest.mark.parametrize("media_type", [BINARY, NPY, ARROW, PARQUET])
+def test_several_dimensions_a_row_are_answered_as_such(media_type: str) -> None:
+    values, several = contributions()
+    body, _, headers = media.encode(media_type, several)
+    outputs = read(media_type, body, headers)
+    np.testing.assert_array_equal(outputs["contributions"], values)
+    assert outputs["label"].ravel().tolist() == ["a", "b", "c", "d"]
+
+
+def test_in_json_several_dimensions_are_lists_of_lists() -> None:
+    values, several = contributions()
+    body, _, _ = media.encode(media.JSON, several)
+    assert json.loads(body)["predictions"] == [
+        {"contributions": of_row.tolist(), "label": labels}
+        for of_row, labels in zip(values, [["a", "b"], ["c", "d"]], strict=True)
+    ]
+
+
+def test_in_csv_each_place_is_a_column() -> None:
+    values, several = contributions()
+    body, _, _ = media.encode(media.CSV, several)
+    header, *rows = csv.reader(io.StringIO(body.decode(), newline=""))
+    assert header == [*(f"contributions_{i}_{j}" for i in range(3) for j in range(4)), "label_0", "label_1"]
+    assert [[*map(float, row[:12]), *row[12:]] for row in rows] == [
+        [*values[0].ravel(), "a", "b"],
+        [*values[1].ravel(), "c", "d"],
+    ]
 
 
 @pytest.mark.parametrize("media_type", media.ANSWERS)

@@ -86,7 +86,7 @@ def floats(*values: float) -> bytes:
         (with_c(texts("red") + b"\xff\xff\xff\xff"), f"/inputs/3{SIZE}", "expected 2 texts in 11 bytes"),
         (with_c(b"\0\0"), f"/inputs/3{SIZE}", "expected 2 texts in 2 bytes"),
         ([("any", "FP32", [100, 4], b"")], "/inputs/0/datatype", "column 'c' takes text"),
-        ([A, B, N], "/inputs", "column 'c' is missing"),
+        ([A, B, C], "/inputs", "column 'n' is missing"),
     ],
 )
 def test_what_is_wrong_is_named(tensors: list[Any], pointer: str, detail: str) -> None:

@@ -1,22 +1,23 @@
-// Brings an open job's page up to date without losing the place: soon at first, since most jobs take milliseconds, then
-// every two seconds. Stops once the job is final.
+// Brings the page of an open job, batch, schedule or delivery up to date without losing the place: soon at first, since
+// most jobs take milliseconds, then every two seconds, or as many milliseconds as the page says. Stops once it is final.
 "use strict";
 
 const LONGEST_WAIT = 2000;
+const SHOWN = document.querySelector("[data-open]").id;
 let wait = 250;
 
 async function refresh() {
   try {
     const answer = await fetch(window.location.href, { headers: { Accept: "text/html" } });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const job = page.getElementById("job");
-    if (answer.ok && job === null) {
-      // Logged out meanwhile, or the job is gone: show what the portal says.
+    const shown = page.getElementById(SHOWN);
+    if (answer.ok && shown === null) {
+      // Logged out meanwhile, or it is gone: show what the portal says.
       window.location.reload();
       return;
     }
-    if (job !== null) {
-      document.getElementById("job").replaceWith(document.adoptNode(job));
+    if (shown !== null) {
+      document.getElementById(SHOWN).replaceWith(document.adoptNode(shown));
     }
   } catch (error) {
     // The portal is away: it may come back.
@@ -26,9 +27,9 @@ async function refresh() {
 }
 
 function next() {
-  if (document.querySelector("#job[data-open]") !== null) {
+  if (document.querySelector("[data-open]") !== null) {
     window.setTimeout(refresh, wait);
-    wait = Math.min(2 * wait, LONGEST_WAIT);
+    wait = Math.min(2 * wait, Number(document.getElementById(SHOWN).dataset.open) || LONGEST_WAIT);
   }
 }
 

@@ -1,0 +1,1 @@
+"""`manage.py batch …`: a file for each subcommand, with HELP, `add_arguments(parser)` and `run(**options)`."""

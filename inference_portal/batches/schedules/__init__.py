@@ -1,0 +1,1 @@
+"""Schedules: which runs are due, and making each of them once."""

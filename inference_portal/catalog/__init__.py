@@ -1,0 +1,1 @@
+"""Which version of a model takes the requests: releases, weights, rollback."""

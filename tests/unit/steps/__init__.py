@@ -1,0 +1,1 @@
+"""The steps of a batch, with models that were really trained and files that are really there."""

@@ -1,0 +1,1 @@
+"""One model as a server of its own, over the same code that the workers run: `python -m workers.serve --model wine`."""
