@@ -34,9 +34,11 @@ class Pages(pagination.CursorPagination):
     def get_page_size(self, request: Request) -> int | None:
         """Return how many entries a page has, at most `max_page_size`. Raises Invalid for what is no such number."""
         text = request.query_params.get(self.page_size_query_param, str(self.page_size))
-        if not re.fullmatch("0*[1-9][0-9]{0,29}", text):
+        number = re.fullmatch("0*([1-9][0-9]*)", text)
+        if not number:
             raise Invalid(Fault(f"/{self.page_size_query_param}", "expected a whole number above 0"))
-        return super().get_page_size(request)
+        # Four digits tell whether it is too large, however many there are.
+        return min(int(number[1][:4]), self.max_page_size)
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return what the OpenAPI page says of a list with such entries."""

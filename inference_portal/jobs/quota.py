@@ -33,8 +33,8 @@ NEVER = -SAMPLE_SECONDS
 # many open jobs it is busy with that for a tenth of a core, with few of them nobody has to wait.
 REST = 10
 # While jobs come and go at the same moment, the places that a look has found may be taken before one gets there: so
-# often one looks again before it is a refusal all the same.
-LOOKS = 12
+# many seconds one looks again before it is a refusal all the same.
+PATIENCE = 10.0
 # What the rate is measured over.
 RATE_SECONDS = 20.0
 RETRY_UNKNOWN, RETRY_LEAST, RETRY_MOST = 30, 1, 600
@@ -85,7 +85,7 @@ class OpenJobs:
         Returns for how many of them there is a place. Raises Full when there is none.
         """
         arrived = time.monotonic()
-        for _ in range(LOOKS):
+        while True:
             with self._lock:
                 sample, counted = self._sample, self._sample.open + self._since
                 if counted < sample.limit and sample.begun > arrived - SAMPLE_SECONDS:
@@ -93,10 +93,10 @@ class OpenJobs:
                     self._since += granted
                     self._pending += granted
                     return granted
-            if sample.open >= sample.limit and sample.begun >= arrived:
-                break
+            full = sample.open >= sample.limit and sample.begun >= arrived
+            if full or time.monotonic() > arrived + PATIENCE:
+                raise self._full(sample.limit, counted)
             self._ask(sample)
-        raise self._full(sample.limit, counted)
 
     def settle(self, granted: int = 1) -> None:
         """Note that the insert is over: from now on the database knows about it, however it ended."""
