@@ -5,12 +5,12 @@ An event's id is made from what it tells of, so it is the same for each destinat
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from inference_portal.batches.models import BatchEvent
 from inference_portal.batches.models.event import Kind
-from inference_portal.jobs.models import Job
+from inference_portal.jobs.models.job import labels_in
 from inference_portal.jobs.states import FINAL
 
 SOURCE = "/inference"
@@ -18,11 +18,27 @@ JOB_TYPES = tuple(f"inference.job.{state.value}" for state in sorted(FINAL))
 BATCH_TYPES = tuple(f"inference.batch.{kind.replace('-', '_')}" for kind in Kind.values)
 TEST_TYPE = "inference.webhook.test"
 TYPES = (*JOB_TYPES, *BATCH_TYPES)
-# Of a job, what its event is made of.
-JOB_FIELDS = (
-    "id", "team_id", "team__name", "model", "version", "state", "attempt", "labels", "rows", "error_code",
-    "error_message", "accepted_at", "finished_at", "keeps_result", "webhook", "sink",
-)  # fmt: skip
+
+
+class EndedJob(NamedTuple):
+    """Of a job that has ended what its event is made of, and where that is to go beside the team's endpoints."""
+
+    id: UUID
+    accepted_at: datetime
+    finished_at: datetime
+    keeps_result: bool
+    team_id: int
+    team: str
+    model: str
+    version: str
+    state: str
+    attempt: int
+    labels: str
+    rows: int
+    error_code: str
+    error_message: str
+    webhook: str
+    sink: str
 
 
 def is_wanted(kind: str, wanted: Iterable[str]) -> bool:
@@ -30,26 +46,24 @@ def is_wanted(kind: str, wanted: Iterable[str]) -> bool:
     return any(kind.startswith(each[:-1]) if each.endswith("*") else kind == each for each in wanted)
 
 
-def of_job(job: dict[str, Any]) -> dict[str, Any]:
-    """Return the event of a job's end, from JOB_FIELDS. A job that is rerun ends again, with another attempt."""
-    job_id, state = str(job["id"]), job["state"]
-    error = {"code": job["error_code"], "message": job["error_message"]} if job["error_code"] else None
+def of_job(job: EndedJob) -> dict[str, Any]:
+    """Return the event of a job's end. A job that is rerun ends again, with another attempt."""
     data = {
-        "job": job_id,
-        "model": job["model"],
-        "version": job["version"],
-        "state": state,
-        "attempt": job["attempt"],
-        "rows": job["rows"],
-        "labels": Job(labels=job["labels"]).label_list,
-        "error": error,
-        "accepted_at": _text(job["accepted_at"]),
-        "finished_at": _text(job["finished_at"]),
-        "status_path": f"/status/{job['model']}/{job_id}",
-        "result_path": f"/result/{job['model']}/{job_id}" if job["keeps_result"] else None,
+        "job": str(job.id),
+        "model": job.model,
+        "version": job.version,
+        "state": job.state,
+        "attempt": job.attempt,
+        "rows": job.rows,
+        "labels": labels_in(job.labels),
+        "error": {"code": job.error_code, "message": job.error_message} if job.error_code else None,
+        "accepted_at": _text(job.accepted_at),
+        "finished_at": _text(job.finished_at),
+        "status_path": f"/status/{job.model}/{job.id}",
+        "result_path": f"/result/{job.model}/{job.id}" if job.keeps_result else None,
     }
     return _event(
-        f"job-{job_id}-{job['attempt']}", f"inference.job.{state}", job_id, job["finished_at"], job["team__name"], data
+        f"job-{job.id}-{job.attempt}", f"inference.job.{job.state}", str(job.id), job.finished_at, job.team, data
     )
 
 
