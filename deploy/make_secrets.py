@@ -96,14 +96,14 @@ _OWN = _names(r"subscriber\..+")
 ACCOUNTS = (
     Account("setup", configure=_TOPOLOGY, write=_TOPOLOGY, read=_TOPOLOGY),
     # What the broker gave up is for the dispatcher to record.
-    _publisher("dispatcher", writes=r"inference\.(requests|events)", reads=_names(r"inference\.dead")),
+    _publisher("dispatcher", writes=r"inference\.requests", reads=_names(r"inference\.dead")),
     *(_worker(pool, isolated=isolated) for pool in ("cpu", "gpu") for isolated in (False, True)),
     *(_worker_of_both(pool) for pool in ("explain", "batch", "container")),
     _consumer("recorder", node="recorder", reads=(r"results\.recorder", r"portal\.tasks")),
     _publisher("beat", writes=r"portal\.tasks"),
     _monitor("flower"),
-    # Sinks: exchanges that subscribers have made.
-    Account("courier", write=_OWN),
+    # Events, and sinks: exchanges that subscribers have made.
+    Account("courier", write=_names(r"inference\.events", r"subscriber\..+")),
     # Not ours: hears of what happens, and of requests if it wants, through queues of its own.
     Account("subscriber", configure=_OWN, write=_OWN, read=_names(r"subscriber\..+", r"inference\.(events|requests)")),
 )

@@ -1,7 +1,8 @@
 """Events for whoever listens on the exchange `inference.events`: the rows of `Announcement` are the outbox.
 
-A thread of the dispatcher. Many messages go out before their confirms are waited for (69 against 367 µs a message), and
-only then are the rows removed: an event may be published twice, with the same id, and is never missed.
+A thread of the courier: in the dispatcher it would hold up what people wait for. Many messages go out before their
+confirms are waited for (69 against 367 µs a message), and only then are the rows removed: an event may be published
+twice, with the same id, and is never missed.
 """
 
 import logging

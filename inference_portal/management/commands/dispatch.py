@@ -4,17 +4,14 @@ import signal
 import threading
 from typing import Any
 
-from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
 from inference_portal import checks
 from inference_portal.batches import chores as batches
 from inference_portal.celery import app
-from inference_portal.deliveries.announce import Announcer
 from inference_portal.jobs import dispatch as jobs
 from inference_portal.jobs.burial import Burial
 from inference_portal.jobs.dispatch import Dispatcher
-from workers.config import broker_is_embedded
 from workers.publisher import Publisher
 
 
@@ -26,20 +23,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the dispatcher."""
-        if settings.PUBLISH_EVENTS and broker_is_embedded():
-            raise CommandError("PUBLISH_EVENTS needs RabbitMQ: set BROKER_URL, or leave PUBLISH_EVENTS out")
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        beside = [threading.Thread(target=Burial(app).run, args=(stop,), name="burial")]
-        if settings.PUBLISH_EVENTS:
-            beside.append(threading.Thread(target=Announcer(app).run, args=(stop,), name="announcer"))
-        for thread in beside:
-            thread.start()
+        burial = threading.Thread(target=Burial(app).run, args=(stop,), name="burial")
+        burial.start()
         try:
             Dispatcher(Publisher(app), (*jobs.CHORES, *batches.CHORES)).run(stop)
         finally:
             # Should it end by an error, the process must too, and be started again: not live on with half of its work.
             stop.set()
-            for thread in beside:
-                thread.join()
+            burial.join()
