@@ -17,6 +17,8 @@ app.conf.imports = ("inference_portal.jobs.tasks", "inference_portal.batches.sch
 # Celery closes the database connection around every task otherwise (12.5 ms of CPU a job); one that died is replaced
 # by `jobs.tasks.once_the_database_answers`.
 app.conf["CELERY_DB_REUSE_MAX"] = 1_000_000_000
+# Flower shows what workers do. That each of their results was recorded would be as much again to publish and to show.
+app.conf.worker_send_task_events = False
 app.conf.beat_scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
 app.conf.beat_schedule = {
     "clear-sessions": {"task": "portal.clear_sessions", "schedule": crontab(hour=3, minute=17)},

@@ -14,13 +14,11 @@ def settings() -> dict[str, Any]:
     """Return the configuration shared by worker, recorder, dispatcher and beat."""
     if broker_is_embedded():
         embedded_broker.register()
-        transport_options = embedded_broker.transport_options()
-    else:
-        # Without confirms 304 of 18,941 messages were lost over a broker kill; with them none.
-        transport_options = {"confirm_publish": True}
     return {
         "broker_url": broker_url(),
-        "broker_transport_options": transport_options,
+        # What must not be lost goes through `workers.publisher`, which waits for confirms. Celery's own connections
+        # carry events for monitoring and beat's ticks: to wait for each stopped a worker's parent for milliseconds.
+        "broker_transport_options": embedded_broker.transport_options() if broker_is_embedded() else {},
         # Wait for a broker that is away, at start and later, as long as it takes; a supervisor needn't help.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -66,7 +64,8 @@ def settings() -> dict[str, Any]:
         # Four seconds (the default) kills slow respawns for ever.
         "worker_proc_alive_timeout": 120.0,
         # Flower lives on these events. What it shows of a payload is what the publisher says that it is about.
-        "task_send_sent_event": True,
+        # That a task was sent is no news: what waits, waits as a row.
+        "task_send_sent_event": False,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

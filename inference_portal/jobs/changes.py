@@ -14,8 +14,9 @@ from django.db import connection, connections
 
 logger = logging.getLogger(__name__)
 
-# Work for the dispatcher: a job was accepted, or room was made.
+# Work for the dispatcher: a job was accepted, or room was made; with the payload STEPS by the end of a batch's step.
 DISPATCH = "inference_dispatch"
+STEPS = "steps"
 # Work for the courier: something is to be delivered.
 DELIVER = "inference_deliver"
 # Jobs are final; the payload is their ids.

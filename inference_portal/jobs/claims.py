@@ -61,12 +61,15 @@ class Claim:
 def claim(room: dict[Lane, Share], turns: Turns) -> list[Claim]:
     """Take due jobs for the lanes that have room, as bundles; nobody else can take them for CLAIM_SECONDS."""
     claims: list[Claim] = []
+    turns.left_some = False
     try:
         with transaction.atomic():
             until = timezone.now() + timedelta(seconds=settings.CLAIM_SECONDS)
             for lane, share in room.items():
-                due = turns.next(lane, share.teams, share.bundles * max(1, most_rows(lane)))
-                claims += pack(lane, due, share.bundles, bundle_rows)
+                due, more = turns.next(lane, share.teams, share.bundles * max(1, most_rows(lane)))
+                packed = pack(lane, due, share.bundles, bundle_rows)
+                turns.left_some |= more and len(packed) < share.bundles
+                claims += packed
             for claimed in claims:
                 ids = sql.keys(claimed.ids)
                 values = [target(Event.DISPATCH), *sql.keys([claimed.bundle]), sql.moment(until), *ids]

@@ -42,7 +42,7 @@ PAUSE_SECONDS = 1.0
 class Chore(NamedTuple):
     """What is done about every so many seconds, between two steps: it takes a moment at most, jobs wait meanwhile.
 
-    With `soon` also after something has changed, so many seconds after the last time.
+    With `soon` also after a batch's step may have ended, so many seconds after the last time.
     """
 
     act: Callable[[], object]
@@ -61,6 +61,7 @@ class Dispatcher:
         self._chores = [(chore, float("-inf")) for chore in chores]
         self._room = Room()
         self._turns = Turns()
+        # When a batch's step may have ended.
         self._changed = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
@@ -71,11 +72,12 @@ class Dispatcher:
             done = False
             with _survived("dispatching"):
                 claims = self.step()
-                if not claims:
-                    if source.wait(min(IDLE_SECONDS, self._until_chore())) != []:
-                        self._changed = time.monotonic()
-                elif not any(_is_large(claimed) for claimed in claims):
+                if claims and not any(_is_large(claimed) for claimed in claims):
                     stop.wait(CLAIM_PAUSE_SECONDS)
+                if not (claims and self._turns.left_some):
+                    told = source.wait(min(IDLE_SECONDS, self._until_chore()))
+                    if told is None or changes.STEPS in told:
+                        self._changed = time.monotonic()
                 done = True
             if not done:
                 stop.wait(PAUSE_SECONDS)

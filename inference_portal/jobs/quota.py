@@ -4,7 +4,8 @@ The steps of batches aren't counted: how many there may be is bounded by their b
 
 Each portal process counts for itself: what the database said last, and on top whatever it has accepted since. It never
 misses a job of its own; for a moment it may count one twice. Other processes' jobs it knows from the database, which is
-asked again after a second: several portals may together overshoot by what they accept within that second.
+asked again after a second (five while half of the places are free): several portals may together overshoot by what they
+accept within that second.
 
 A refusal is never told from memory: the database is asked after the request has come, so that a client whose jobs have
 just ended gets through. Those who are about to be refused wait for that one answer together.
@@ -26,9 +27,10 @@ from django.utils import timezone
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.pool import give_back
 
-# So old may a count be for accepting.
+# So old may a count be for accepting; and while no more than half of the places are taken.
 SAMPLE_SECONDS = 1.0
-NEVER = -SAMPLE_SECONDS
+QUIET_SAMPLE_SECONDS = 5.0
+NEVER = -QUIET_SAMPLE_SECONDS
 # Before refusals the database counts again, and then has peace for so many times as long (up to SAMPLE_SECONDS): with
 # many open jobs it is busy with that for a tenth of a core, with few of them nobody has to wait.
 REST = 10
@@ -88,7 +90,9 @@ class OpenJobs:
         while True:
             with self._lock:
                 sample, counted = self._sample, self._sample.open + self._since
-                if counted < sample.limit and sample.begun > arrived - SAMPLE_SECONDS:
+                quiet = 2 * counted <= sample.limit
+                age = QUIET_SAMPLE_SECONDS if quiet else SAMPLE_SECONDS
+                if counted < sample.limit and sample.begun > arrived - age:
                     granted = min(wanted, sample.limit - counted)
                     self._since += granted
                     self._pending += granted

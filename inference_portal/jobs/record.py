@@ -87,8 +87,8 @@ def conclude(
     wanted = announce_final([job.id for job in (*succeeded, *failed)])
     if forgotten := [job.id for job in succeeded if not job.keeps_result and job.id not in wanted]:
         Job.objects.filter(id__in=forgotten).update(result=None)
-    # There is room for another bundle, or a job is due again.
-    changes.notify(changes.DISPATCH)
+    # There is room for another bundle, or a job is due again, or a batch can go on.
+    changes.notify(changes.DISPATCH, changes.STEPS if any(job.step for job in (*succeeded, *failed)) else "")
     count(succeeded, failed, started, finished, one_by_one=one_by_one)
 
 

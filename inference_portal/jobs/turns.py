@@ -78,19 +78,25 @@ class Turns:
     """Remembers which team went last, so that of equals the one that has waited longest goes first."""
 
     def __init__(self) -> None:
+        # Whether the last claim left jobs for which there was room: else there is nothing to do until somebody says so.
+        self.left_some = False
         self._round = 0
         # How many rows the jobs of a lane had lately: only so many are looked up and locked as will fit.
         self._rows: dict[Lane, float] = defaultdict(lambda: 1.0)
         self._served: dict[int, int] = defaultdict(int)
 
-    def next(self, lane: Lane, teams: list[int], most: int) -> list[Turn]:
-        """Return due jobs of these teams with about `most` rows, locked if the database can do that."""
+    def next(self, lane: Lane, teams: list[int], most: int) -> tuple[list[Turn], bool]:
+        """Return due jobs of these teams with about `most` rows, locked if the database can do that, and whether there
+        may be more."""
         self._round += 1
         ranked: list[tuple[int, int, datetime, int, Turn]] = []
         limit = max(LEAST_PER_TEAM, math.ceil(most / self._rows[lane] / len(teams)))
+        more = False
         for team in teams:
             rows_before = 0
-            for turn in _turns(lane, team, limit):
+            found = _turns(lane, team, limit)
+            more |= len(found) == limit
+            for turn in found:
                 ranked.append((rows_before, self._served[team], turn.queued_at, team, turn))
                 rows_before += turn.rows
         ranked.sort(key=lambda entry: entry[:4])
@@ -99,7 +105,7 @@ class Turns:
         # Who is first here is served first, and so is last among equals the next time.
         for _, _, _, team, _ in ranked[:1]:
             self._served[team] = self._round
-        return [entry[-1] for entry in ranked]
+        return [entry[-1] for entry in ranked], more
 
 
 def waiting() -> dict[Lane, list[int]]:

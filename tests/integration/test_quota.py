@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from inference_portal.accounts.models import ApiKey, Role, Team, User
 from inference_portal.checks import check_limits
+from inference_portal.jobs import quota as quota_module
 from inference_portal.jobs import services
 from inference_portal.jobs.models import Job
 from inference_portal.jobs.quota import RATE_SECONDS, SAMPLE_SECONDS, Full, Quota
@@ -34,6 +35,12 @@ def quota(monkeypatch: pytest.MonkeyPatch) -> Quota:
     fresh = Quota()
     monkeypatch.setattr(services, "quota", fresh)
     return fresh
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known is as old as it may be after a second, however many places are free."""
+    monkeypatch.setattr(quota_module, "QUIET_SAMPLE_SECONDS", SAMPLE_SECONDS)
 
 
 @pytest.fixture
@@ -132,7 +139,9 @@ def test_sixteen_threads_at_once_get_exactly_the_places_there_are(team: Team, of
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_processes_know_of_each_other_after_a_second(few: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_know_of_each_other_after_a_moment(
+    few: Team, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
     one, other = Quota(), Quota()
     for process in (one, other):
         monkeypatch.setattr(services, "quota", process)
@@ -142,6 +151,22 @@ def test_two_processes_know_of_each_other_after_a_second(few: Team, monkeypatch:
     monkeypatch.setattr(services, "quota", one)
     time.sleep(SAMPLE_SECONDS + 0.05)
     assert accepted(few) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_knows_of_many_free_places_asks_again_when_half_are_taken(
+    few: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Team.objects.filter(id=few.id).update(quota=10)
+    one, other = Quota(), Quota()
+    monkeypatch.setattr(services, "quota", one)
+    assert accepted(few)
+    monkeypatch.setattr(services, "quota", other)
+    assert all(accepted(few) for _ in range(9))
+    monkeypatch.setattr(services, "quota", one)
+    time.sleep(SAMPLE_SECONDS + 0.05)
+    # One more than half of the places by its own count, and then it hears of the others.
+    assert [accepted(few) is not None for _ in range(7)] == [True] * 5 + [False] * 2
 
 
 # No refusal that isn't true
@@ -192,7 +217,7 @@ def test_a_job_that_waits_for_its_next_attempt_keeps_its_place(few: Team) -> Non
     assert accepted(few) is None
 
 
-def test_a_larger_quota_counts_at_once_and_one_of_nothing_stops_a_team(few: Team) -> None:
+def test_a_larger_quota_counts_at_once_and_one_of_nothing_stops_a_team(few: Team, impatient: None) -> None:
     assert all(accepted(few) for _ in range(5))
     assert accepted(few) is None
     Team.objects.filter(id=few.id).update(quota=6)
@@ -219,8 +244,8 @@ def test_a_job_that_could_not_be_stored_gives_its_place_back(few: Team) -> None:
 # What it costs
 
 
-def test_accepting_asks_the_database_once_a_second_and_not_for_each_job(
-    team: Team, django_assert_num_queries: Any, quota: Quota
+def test_accepting_asks_the_database_now_and_then_and_not_for_each_job(
+    team: Team, django_assert_num_queries: Any, quota: Quota, impatient: None
 ) -> None:
     with django_assert_num_queries(2), quota.places(team.id):  # of the team, and of all
         pass
