@@ -258,7 +258,7 @@ def main() -> None:
     """Make what is missing, start the stack, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--chunk-rows", type=int, default=100_000)
+    parser.add_argument("--chunk-rows", type=int, default=250_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=30.0, help="of requests, alone and beside a batch, each round")
     parser.add_argument("--kills", type=int, default=10, help="at least so many")

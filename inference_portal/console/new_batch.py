@@ -19,6 +19,7 @@ from inference_portal.accounts.callers import Caller
 from inference_portal.accounts.models import Role
 from inference_portal.batches import asked, fields
 from inference_portal.batches.models import Batch
+from inference_portal.batches.models.batch import CHUNK_ROWS
 from inference_portal.batches.uploads import CHUNK_BYTES, TooManyBytes, receiving
 from inference_portal.console.access import require
 from inference_portal.console.model_page import releases
@@ -76,7 +77,7 @@ class NewBatchForm(RefusalForm):
         label="After a failure", choices=list(_POLICIES.items()), widget=UnfoldAdminSelectWidget
     )
     max_attempts = forms.IntegerField(label="Attempts at the most", initial=3, widget=UnfoldAdminIntegerFieldWidget)
-    chunk_rows = forms.IntegerField(label="Rows a chunk", initial=100_000, widget=UnfoldAdminIntegerFieldWidget)
+    chunk_rows = forms.IntegerField(label="Rows a chunk", initial=CHUNK_ROWS, widget=UnfoldAdminIntegerFieldWidget)
     error_threshold = forms.FloatField(
         label="Share of rows that may fail",
         required=False,

@@ -58,17 +58,17 @@ class Claim:
         return sum(job.rows for job in self.jobs)
 
 
-def claim(room: dict[Lane, Share], turns: Turns) -> list[Claim]:
+def claim(room: list[Share], turns: Turns) -> list[Claim]:
     """Take due jobs for the lanes that have room, as bundles; nobody else can take them for CLAIM_SECONDS."""
     claims: list[Claim] = []
     turns.left_some = False
     try:
         with transaction.atomic():
             until = timezone.now() + timedelta(seconds=settings.CLAIM_SECONDS)
-            for lane, share in room.items():
-                due, more = turns.next(lane, share.teams, share.bundles * max(1, most_rows(lane)))
-                packed = pack(lane, due, share.bundles, bundle_rows)
-                turns.left_some |= more and len(packed) < share.bundles
+            for lane, bundles, teams in room:
+                due, more = turns.next(lane, teams, bundles * max(1, most_rows(lane)))
+                packed = pack(lane, due, bundles, bundle_rows)
+                turns.left_some |= more and len(packed) < bundles
                 claims += packed
             for claimed in claims:
                 ids = sql.keys(claimed.ids)

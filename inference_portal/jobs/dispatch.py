@@ -105,7 +105,7 @@ class Dispatcher:
         due = waiting()
         if not due:
             return []
-        claims = claim(self._room.by_lane(due), self._turns)
+        claims = claim(self._room.shares(due), self._turns)
         failures: dict[UUID, Exception] = {}
         posted: list[Claim] = []
         for claimed in claims:

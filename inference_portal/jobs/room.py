@@ -1,6 +1,5 @@
 """How many more bundles each lane may have under way, and whose jobs may be in them."""
 
-import os
 import time
 from collections import Counter, defaultdict
 from typing import NamedTuple
@@ -16,71 +15,78 @@ from workers import topology
 # How often the live workers are counted.
 LOOK_SECONDS = 1.0
 # A team that had all its jobs under way so lately comes and goes: a backlog leaves it room.
-COMES_AND_GOES_SECONDS = 1.0
+COMES_AND_GOES_SECONDS = 5.0
 _UNDER_WAY = "SELECT DISTINCT pool, isolated, bundle, team_id FROM jobs_job WHERE lease_until IS NOT NULL"
+# The bundles under way, each with the teams whose jobs are in it.
+Bundles = dict[UUID | None, set[int]]
 
 
 class Share(NamedTuple):
-    """So many bundles, of these teams."""
+    """So many bundles in a lane, of these teams."""
 
+    lane: Lane
     bundles: int
     teams: list[int]
 
 
 class Room:
-    """Counts what is under way, in the database, against the workers that live."""
+    """Counts what is under way, in the database, against the workers that live.
+
+    Each process may have two bundles under way: one that runs, and the next one. That is all for a lane in which jobs
+    of one team wait, or of several that all have a backlog. Beside a team that comes and goes backlogs leave one of the
+    processes free, and none has a next bundle of theirs: what comes is sent at once, and finds processor and workers
+    nearly as if it were alone (see `docs/decisions/0022`).
+    """
 
     def __init__(self) -> None:
         self._processes: Counter[str] = Counter()
         self._looked = float("-inf")
-        # When each team last had jobs under way in a lane, and none that waited.
+        # The teams that waited at the last look, and when each last had jobs under way and none that waited.
+        self._waited: dict[Lane, set[int]] = {}
         self._kept_up: dict[Lane, dict[int, float]] = defaultdict(dict)
 
-    def by_lane(self, due: dict[Lane, list[int]]) -> dict[Lane, Share]:
-        """Return the share of each lane in which jobs of these teams are due and may go.
-
-        Each process may have two bundles under way: one that runs, and the next one. Beside teams that come and go a
-        backlog has only the first of them. A lane that is full still takes a bundle for each process of those who have
-        nothing under way there. So nobody waits for a flood to drain.
-        """
+    def shares(self, due: dict[Lane, list[int]]) -> list[Share]:
+        """Return what may go in each lane in which jobs of these teams are due."""
         self._count_processes()
         now = time.monotonic()
-        bundles: dict[Lane, set[UUID | None]] = defaultdict(set)
-        served: dict[Lane, set[int]] = defaultdict(set)
+        lanes: dict[Lane, Bundles] = defaultdict(lambda: defaultdict(set))
         with connection.cursor() as cursor:
             cursor.execute(_UNDER_WAY)
             for pool, isolated, bundle, team in cursor.fetchall():
-                bundles[Lane(pool, bool(isolated))].add(bundle)
-                served[Lane(pool, bool(isolated))].add(team)
-        for lane, teams in served.items():
-            self._kept_up[lane].update(dict.fromkeys(teams.difference(due.get(lane, ())), now))
-        shares = {}
-        for lane, waiting in due.items():
-            processes = max(1, self._processes[topology.lane(*lane)])
-            if lane.isolated:
-                free = SUSPECTS_PER_PROCESS * processes - len(bundles[lane])
-                teams = waiting
-            else:
-                MODE = os.environ.get("ROOM", "B")
-                cap = {"A": 2 * processes, "B": processes, "C": max(1, processes // 2)}[MODE]
-                own = cap if self._others_come(lane, waiting, now) else BUNDLES_PER_PROCESS * processes
-                free = own - len(bundles[lane])
-                teams = waiting
-                if free <= 0:
-                    free = (BUNDLES_PER_PROCESS + 1) * processes - len(bundles[lane])
-                    teams = [team for team in waiting if team not in served[lane]]
-            if free > 0 and teams:
-                shares[lane] = Share(free, teams)
-        return shares
+                lanes[Lane(pool, bool(isolated))][bundle].add(team)
+        for lane, bundles in lanes.items():
+            self._kept_up[lane].update(dict.fromkeys(_teams(bundles).difference(due.get(lane, ())), now))
+        found = [share for lane, waiting in due.items() for share in self._in_lane(lane, waiting, lanes[lane], now)]
+        self._waited = {lane: set(teams) for lane, teams in due.items()}
+        return [share for share in found if share.bundles > 0 and share.teams]
 
-    def _others_come(self, lane: Lane, waiting: list[int], now: float) -> bool:
-        """Tell whether jobs wait in the lane beside those of a team that comes and goes."""
-        kept_up = self._kept_up[lane]
-        for team in [team for team, at in kept_up.items() if now - at > COMES_AND_GOES_SECONDS]:
-            del kept_up[team]
-        return any(other != team for team in kept_up for other in waiting)
+    def _in_lane(self, lane: Lane, waiting: list[int], bundles: Bundles, now: float) -> list[Share]:
+        processes = max(1, self._processes[topology.lane(*lane)])
+        if lane.isolated:
+            return [Share(lane, SUSPECTS_PER_PROCESS * processes - len(bundles), waiting)]
+        served = _teams(bundles)
+        # Even a full lane takes a bundle for each process of those who have nothing under way there.
+        most = (BUNDLES_PER_PROCESS + 1) * processes - len(bundles)
+        kept_up = self._kept_up[lane] = {
+            team: at for team, at in self._kept_up[lane].items() if now - at < COMES_AND_GOES_SECONDS
+        }
+        if not any(other != team for team in kept_up for other in waiting):
+            if most > processes:
+                return [Share(lane, most - processes, waiting)]
+            return [Share(lane, most, [team for team in waiting if team not in served])]
+        waited = self._waited.get(lane, set())
+        behind = [team for team in waiting if team in served or (team in waited and team not in kept_up)]
+        theirs = sum(not teams.isdisjoint(behind) for teams in bundles.values())
+        return [
+            Share(lane, min(most, processes), [team for team in waiting if team not in behind]),
+            Share(lane, max(1, processes - 1) - theirs, behind),
+        ]
 
     def _count_processes(self) -> None:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._processes = Worker.objects.processes()
             self._looked = time.monotonic()
+
+
+def _teams(bundles: Bundles) -> set[int]:
+    return set().union(*bundles.values())

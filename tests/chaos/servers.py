@@ -27,8 +27,9 @@ class Servers:
     def __init__(self, folder: Path, *, disks: bool = False) -> None:
         self.database_disk = folder / "postgres" / "data"
         self.broker_disk = folder / "rabbitmq" / "data"
-        # Small, so that the log's files are made anew often: a full disk is felt soon.
-        self.postgres = PostgresServer(folder / "postgres", settings={"max_wal_size": "48MB", "min_wal_size": "32MB"})
+        # With a small disk a small log, so that its files are made anew often: a full one is felt soon.
+        small = {"max_wal_size": "48MB", "min_wal_size": "32MB"} if disks else {}
+        self.postgres = PostgresServer(folder / "postgres", settings=small)
         self.node = RabbitMQNode(folder / "rabbitmq")
         self.database_proxy = Proxy(self.postgres.port)
         self.broker_proxy = Proxy(self.node.port)

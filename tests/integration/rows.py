@@ -153,9 +153,9 @@ def take(room: dict[Lane, int] | None = None, turns: Turns | None = None) -> lis
     return claim(shares(ROOM if room is None else room), turns or Turns())
 
 
-def shares(room: dict[Lane, int]) -> dict[Lane, Share]:
+def shares(room: dict[Lane, int]) -> list[Share]:
     """Return the room as shares of all teams that wait."""
-    return {lane: Share(room[lane], teams) for lane, teams in waiting().items() if lane in room}
+    return [Share(lane, room[lane], teams) for lane, teams in waiting().items() if lane in room]
 
 
 def in_threads(*actions: Callable[[], Any]) -> list[Any]:

@@ -15,6 +15,7 @@ from django.utils import timezone
 from inference_portal.accounts.models import Role, Team
 from inference_portal.batches.ending import tell
 from inference_portal.batches.models import Batch, Kind
+from inference_portal.batches.models.batch import CHUNK_ROWS
 from inference_portal.batches.states import FINAL, State
 from inference_portal.jobs.models import Job
 from tests.integration import rows
@@ -57,7 +58,7 @@ def test_a_batch_is_accepted_with_its_first_step(team: Team, submitter: Client, 
         "queued",
         "1",
         "partial",
-        100_000,
+        CHUNK_ROWS,
     )
     assert body["input"]["uri"] == uri and body["output"] == {"uri": None, "format": "parquet"}
     (step,) = Job.objects.filter(batch_id=body["id"])

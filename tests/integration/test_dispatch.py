@@ -126,7 +126,7 @@ def test_what_is_not_due_is_not_claimed(team: Team) -> None:
 def room(team: Team) -> dict[Lane, int]:
     """The room of each lane for a team that has due jobs everywhere."""
     everywhere = {lane: [team.id] for lane in (CPU, GPU, CPU_ALONE, GPU_ALONE)}
-    return {lane: share.bundles for lane, share in Room().by_lane(everywhere).items()}
+    return {share.lane: share.bundles for share in Room().shares(everywhere)}
 
 
 def test_the_room_is_two_bundles_a_living_process_less_what_is_under_way(team: Team) -> None:
@@ -170,14 +170,44 @@ def test_a_full_pool_takes_a_bundle_a_process_of_those_who_have_nothing_there(te
     other, third = make_team("other"), make_team("third")
     for _ in range(4):
         make_sent(team)
-    assert Room().by_lane({CPU: [team.id]}) == {}
-    assert Room().by_lane({CPU: [team.id, other.id]}) == {CPU: (2, [other.id])}
+    assert Room().shares({CPU: [team.id]}) == []
+    assert Room().shares({CPU: [team.id, other.id]}) == [(CPU, 2, [other.id])]
     make_sent(other)
-    assert Room().by_lane({CPU: [team.id, other.id, third.id]}) == {CPU: (1, [third.id])}
+    assert Room().shares({CPU: [team.id, other.id, third.id]}) == [(CPU, 1, [third.id])]
     make_sent(other)
-    assert Room().by_lane({CPU: [third.id]}) == {}
+    assert Room().shares({CPU: [third.id]}) == []
     make_suspect(team)
-    assert Room().by_lane({CPU_ALONE: [third.id]}) == {}
+    assert Room().shares({CPU_ALONE: [third.id]}) == []
+
+
+def test_beside_a_team_that_comes_and_goes_a_backlog_leaves_a_process_free(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_worker("cpu", processes=3)
+    visitor, other = make_team("visitor"), make_team("other")
+    room = Room()
+    # Alone, or beside another backlog, it has two bundles for each process.
+    assert room.shares({CPU: [team.id]}) == [(CPU, 6, [team.id])]
+    assert room.shares({CPU: [team.id, other.id]}) == [(CPU, 6, [team.id, other.id])]
+    visit = make_sent(visitor)
+    assert room.shares({CPU: [team.id, other.id]}) == [(CPU, 2, [team.id, other.id])]
+    # So it stays for a while after the visit; the next one goes at once and by itself.
+    Job.objects.filter(id=visit.id).delete()
+    for _ in range(2):
+        make_sent(team)
+    assert room.shares({CPU: [team.id]}) == []
+    assert room.shares({CPU: [visitor.id, team.id]}) == [(CPU, 3, [visitor.id])]
+    monkeypatch.setattr("inference_portal.jobs.room.COMES_AND_GOES_SECONDS", 0.0)
+    assert room.shares({CPU: [team.id]}) == [(CPU, 4, [team.id])]
+
+
+def test_a_backlog_with_nothing_under_way_does_not_pass_for_a_visitor(team: Team) -> None:
+    make_worker("cpu", processes=2)
+    visitor = make_team("visitor")
+    room = Room()
+    make_sent(visitor)
+    assert room.shares({CPU: [team.id]}) == [(CPU, 2, [team.id])]  # so far it may be one
+    assert room.shares({CPU: [team.id]}) == [(CPU, 1, [team.id])]
 
 
 def published(app: Celery, lane: str = "cpu") -> list[Bundle]:

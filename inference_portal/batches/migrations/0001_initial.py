@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
                 ('input', models.JSONField()),
                 ('output', models.JSONField()),
                 ('keep_columns', models.JSONField(default=list)),
-                ('chunk_rows', models.PositiveIntegerField(default=100000)),
+                ('chunk_rows', models.PositiveIntegerField(default=250000)),
                 ('retry_policy', models.CharField(choices=[('all', 'all'), ('partial', 'partial'), ('none', 'none')], default='partial', max_length=8)),
                 ('max_attempts', models.PositiveSmallIntegerField(default=3)),
                 ('error_threshold', models.FloatField(null=True)),

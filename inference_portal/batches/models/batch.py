@@ -18,7 +18,7 @@ from inference_portal.batches.states import FINAL, State
 _STATES = [state.value for state in State]
 _FINAL = sorted(state.value for state in FINAL)
 _POLICIES = [policy.value for policy in RetryPolicy]
-CHUNK_ROWS = 100_000
+CHUNK_ROWS = 250_000
 MAX_ATTEMPTS = 3
 
 
