@@ -15,7 +15,7 @@ from workers.making.version import ARTIFACT, some_rows, write_version
 from workers.runtimes import Matrix
 
 COLUMNS = tuple(f"c{i:02d}" for i in range(28))
-GROUP_ROWS = 50_000
+GROUP_ROWS = 250_000
 MODEL = "trees"
 TREES = 200
 DEPTH = 6
