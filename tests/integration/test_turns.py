@@ -20,7 +20,7 @@ from inference_portal.jobs.record import record_result, record_started
 from inference_portal.jobs.services import job_cancel
 from inference_portal.jobs.states import FINAL, State
 from inference_portal.jobs.sweep import expire
-from inference_portal.jobs.turns import Turns, waiting
+from inference_portal.jobs.turns import LEAST_PER_TEAM, Turns, waiting
 from tests.integration import rows
 from tests.integration.rows import (
     CPU,
@@ -436,3 +436,20 @@ def test_a_claim_needs_a_query_for_each_team_and_bundle_and_not_for_each_job(
         in_a_row(make_team(f"team {i}"), 300)
     with django_assert_max_num_queries(10):
         assert len(taken(take({CPU: 2}))) == 2 * BUNDLE_ROWS
+
+
+def test_a_claim_tells_whether_it_left_some_for_which_there_was_room(team: Team) -> None:
+    turns = Turns()
+    make_job(team, rows=BUNDLE_ROWS)
+    take({CPU: 4}, turns)
+    assert not turns.left_some
+    # So many rows a job are expected that no more than these few are looked up.
+    in_a_row(team, 40)
+    assert len(taken(take({CPU: 4}, turns))) == LEAST_PER_TEAM
+    assert turns.left_some
+    assert len(taken(take({CPU: 4}, turns))) == 40 - LEAST_PER_TEAM
+    assert not turns.left_some
+    # Where there is no room, somebody will say when there is.
+    in_a_row(team, 2 * BUNDLE_ROWS)
+    take({CPU: 1}, turns)
+    assert not turns.left_some
