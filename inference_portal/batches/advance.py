@@ -133,7 +133,8 @@ def _start(batch: Batch, plan: Planned) -> None:
         chunks_total=len(plan.ranges) + len(taken_over),
         started_at=batch.started_at or timezone.now(),
     )
-    text = f"{rows:,} rows in {batch.chunks_total:,} chunks"
+    split = "1 chunk" if batch.chunks_total == 1 else f"{batch.chunks_total:,} chunks"
+    text = f"{rows:,} rows in {split}"
     if batch.carried is not None:
         text += f", {batch.carried['rows']:,} rows of them carried over from batch {batch.carried['from']}"
     tell(batch, Kind.STARTED, text)
