@@ -64,9 +64,9 @@ def settings() -> dict[str, Any]:
         # Four seconds (the default) kills slow respawns for ever.
         "worker_proc_alive_timeout": 120.0,
         # Flower lives on these events. What it shows of a payload is what the publisher says that it is about.
+        "worker_send_task_events": True,
         # That a task was sent is no news: what waits, waits as a row.
         "task_send_sent_event": False,
-        "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "timezone": "UTC",

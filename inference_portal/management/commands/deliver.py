@@ -27,14 +27,13 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        beside = [threading.Thread(target=Announcer(app).run, args=(stop,), name="announcer")]
-        beside = beside if settings.PUBLISH_EVENTS else []
-        for thread in beside:
-            thread.start()
+        announcer = threading.Thread(target=Announcer(app).run, args=(stop,), name="announcer")
+        if settings.PUBLISH_EVENTS:
+            announcer.start()
         try:
             Courier().run(stop)
         finally:
             # Should it end by an error, the process must too, and be started again: not live on with half of its work.
             stop.set()
-            for thread in beside:
-                thread.join()
+            if settings.PUBLISH_EVENTS:
+                announcer.join()
