@@ -23,7 +23,7 @@ NICE = ("nice", "-n", "10")
 START_SECONDS = 60.0
 SAMPLE_SECONDS = 0.02
 # Looking takes a part of what is measured; when a batch ended is in the database.
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 _TIMES = """
     SELECT batch.created_at, MIN(job.started_at), MAX(job.finished_at), batch.finished_at,
            SUM(job.finished_at - job.started_at),
@@ -76,6 +76,10 @@ class Node:
             self._process = subprocess.Popen(
                 [*command, *options], cwd=ROOT, env=supervisor.environ(), stdout=log, stderr=log, start_new_session=True
             )
+        # To Linux each session may be a group of its own (sched(7), "autogroup"), and `nice` counts within it only.
+        # The system's own worker is in its supervisor's session.
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self._process.pid}/autogroup").write_text(NICE[-1])
         wait_for(lambda: self.child() is not None, START_SECONDS, self._stack.logs)
 
     def child(self) -> psutil.Process | None:

@@ -24,6 +24,7 @@ PROGRAMS = {
     "recorder": "-n recorder@",
     "worker": "-n cpu@",
     "batch worker": "-n batch",
+    "courier": "manage.py deliver",
     "beat": "celery beat",
     "flower": "flower",
 }

@@ -6,7 +6,7 @@ from inference_portal.batches.watch import watch
 from inference_portal.jobs.dispatch import Chore
 
 # What has ended is counted, and what waits is sent: there are always many chunks ahead.
-ADVANCE_SECONDS = 0.4
+ADVANCE_SECONDS = 0.5
 # After something has changed: a plan, the last of the chunks and a merge are what a batch waits for.
 RESUME_SECONDS = 0.02
 WATCH_SECONDS = 2.0

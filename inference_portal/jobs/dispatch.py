@@ -35,6 +35,8 @@ CLAIM_PAUSE_SECONDS = 0.008
 SWEEP_SECONDS = 1.0
 # The longest wait for something to do.
 IDLE_SECONDS = 0.25
+# A chore is done so much early together with another one: each time of its own would wake everything once more.
+TOGETHER_SECONDS = 0.05
 # After an error.
 PAUSE_SECONDS = 1.0
 
@@ -68,7 +70,8 @@ class Dispatcher:
         """Work until `stop` is set. Survives a database or a broker that is away."""
         source = changes.listen(changes.DISPATCH)
         while not stop.is_set():
-            self._chores = [(chore, self._done(chore, last)) for chore, last in self._chores]
+            now = time.monotonic()
+            self._chores = [(chore, self._done(chore, last, now)) for chore, last in self._chores]
             done = False
             with _survived("dispatching"):
                 claims = self.step()
@@ -92,13 +95,13 @@ class Dispatcher:
         """Return when it is time for a chore that was last done then."""
         return last + (chore.seconds if chore.soon is None or self._changed <= last else chore.soon)
 
-    def _done(self, chore: Chore, last: float) -> float:
+    def _done(self, chore: Chore, last: float, now: float) -> float:
         """Do a chore if it is time for it; returns when it was done. Whatever keeps failing there, jobs are sent."""
-        if time.monotonic() > self._due(chore, last):
-            with _survived(getattr(chore.act, "__name__", "a chore")):
-                chore.act()
-            return time.monotonic()
-        return last
+        if now < min(self._due(chore, last), last + chore.seconds - TOGETHER_SECONDS):
+            return last
+        with _survived(getattr(chore.act, "__name__", "a chore")):
+            chore.act()
+        return now
 
     def step(self) -> list[Claim]:
         """Claim what there is room for and send it. Returns what there was."""

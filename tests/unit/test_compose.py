@@ -90,6 +90,12 @@ def test_a_service_has_limits(name: str) -> None:
     assert re.fullmatch(r"\d+[MG]", limits["memory"])
 
 
+def test_only_batches_have_less_than_a_whole_share_of_the_processors() -> None:
+    assert {name: service["cpu_shares"] for name, service in SERVICES.items() if "cpu_shares" in service} == {
+        "worker-batch": 102
+    }
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_a_service_is_hardened(name: str) -> None:
     service = SERVICES[name]
