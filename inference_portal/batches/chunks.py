@@ -21,6 +21,7 @@ from inference_portal.batches.results import Predicted, Unreadable
 from inference_portal.jobs.dead_letters import steps_replaced
 from inference_portal.jobs.models import Worker
 from inference_portal.jobs.states import State as JobState
+from workers.contract import ErrorCode
 from workers.manifest import BATCH
 
 # In one call, so that each takes a moment: clients' jobs wait meanwhile. More than all workers can do.
@@ -33,6 +34,7 @@ LEAST_WINDOW = 256
 PER_PROCESS = 32
 # So many are named in an event.
 NAMED = 5
+TOO_LARGE = "; if the model is that slow, run it with smaller chunks (chunk_rows)"
 # Of a reason so much is kept: each row of a chunk that failed has it in the file of errors.
 MAX_REASON = 500
 
@@ -133,7 +135,7 @@ def _rows_failed(chunk: EndedChunk) -> int:
     """Return how many of the chunk's rows have no prediction. Raises Unreadable with the reason when all have none."""
     if chunk.state != JobState.SUCCEEDED:
         why = f"{chunk.error_code}: {chunk.error_message}" if chunk.error_code else f"its job was {chunk.state}"
-        raise Unreadable(why)
+        raise Unreadable(why + (TOO_LARGE if chunk.error_code == ErrorCode.TIMED_OUT else ""))
     predicted = Predicted.read(chunk.result)
     if predicted.rows != chunk.rows:
         raise Unreadable(f"a worker wrote {predicted.rows} of {chunk.rows} rows")

@@ -146,6 +146,17 @@ def test_people_are_told_of_failed_chunks_and_new_attempts(team: Team) -> None:
     assert told(anew) == ["started", "chunk-failed", "started-anew", "started", "succeeded"]
 
 
+def test_of_a_chunk_that_took_too_long_it_is_told_that_smaller_ones_may_not(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inference_portal.jobs.record.timedelta", lambda seconds: timedelta(0))
+    batch = make_batch(team, retry_policy="none")
+    finish(batch, Worker(broken={1: [ErrorCode.TIMED_OUT] * 4}))
+    text = batch.events.get(kind="chunk-failed").text
+    assert text.startswith("chunk 1: timed-out: ")
+    assert text.endswith("run it with smaller chunks (chunk_rows)")
+
+
 def test_parts_stay_where_a_rerun_could_go_on_with_them(team: Team) -> None:
     failed_chunk = finish(make_batch(team, retry_policy="none"), Worker(broken={1: [BAD]}))
     failed_row = finish(make_batch(team), Worker(faults={1: 1}))

@@ -52,7 +52,7 @@ _BATCH = {
     "input": {"uri": _UPLOADED["uri"], "format": "auto"},
     "output": {"uri": None, "format": "parquet"},
     "keep_columns": ["id"],
-    "chunk_rows": 100_000,
+    "chunk_rows": 250_000,
     "retry_policy": "partial",
     "max_attempts": 3,
     "error_threshold": 0.01,
