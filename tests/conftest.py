@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests import services
+from tests.ports import free_port
 from tests.rabbitmq_node import RabbitMQNode
-from tests.stack import Stack, free_port, running
+from tests.stack import Stack, running
 
 # Receivers of webhooks on this machine may be called.
 RECEIVERS = {"WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}

@@ -13,7 +13,8 @@ from types import TracebackType
 import psutil
 import psycopg
 
-from tests.stack import free_port, wait_for
+from tests.ports import free_port
+from tests.stack import wait_for
 
 PATIENCE_SECONDS = 60.0
 

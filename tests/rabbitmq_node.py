@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import psutil
 
+from tests.ports import free_ports
 from tests.stack import wait_for
 
 # Debian's wrapper in /usr/sbin switches to the user rabbitmq, who can't read a test's folder.
@@ -44,7 +45,7 @@ class RabbitMQNode:
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self.port, self._dist_port, self._epmd_port = _free_ports(3)
+        self.port, self._dist_port, self._epmd_port = free_ports(3)
         self.name = f"test{self.port}@localhost"
         # The log's size as in deploy/rabbitmq.conf.
         usual = {"log.console.level": "warning", "raft.wal_max_size_bytes": "33554432"}
@@ -232,14 +233,3 @@ def _wait_until_closed(port: int) -> None:
 
 def _script(name: str) -> str | None:
     return shutil.which(name, path=SCRIPTS)
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.stack import ROOT, free_port, wait_for
+from tests.ports import free_port
+from tests.stack import ROOT, wait_for
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import configparser
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import httpx
 import psutil
 
 from tests import migrated
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 # What may run twice.
@@ -227,11 +227,3 @@ def wait_for(condition: Any, seconds: float, message: Any) -> None:
         if time.monotonic() > end:
             raise AssertionError(message())
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -18,8 +18,9 @@ import psycopg
 import yaml
 
 from deploy import make_secrets
+from tests.ports import free_port
 from tests.rabbitmq_node import RabbitMQNode
-from tests.stack import ROOT, free_port
+from tests.stack import ROOT
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 # What compose mounts beside models and secrets.

@@ -19,7 +19,8 @@ from inference_portal.jobs.states import FINAL, State
 from tests.integration import rows
 from tests.integration.http import ASYNC, BODY, INFER, JOB, JOBS, ROW, client, post, problem, session
 from tests.integration.rows import make_final, make_job, make_running, make_sent, make_worker, whole
-from tests.stack import ROOT, free_port
+from tests.ports import free_port
+from tests.stack import ROOT
 from workers.contract import ErrorCode
 
 pytestmark = pytest.mark.django_db

@@ -52,8 +52,9 @@ from tests.integration.rows import (
     take,
     whole,
 )
+from tests.ports import free_port
 from tests.rabbitmq_node import RabbitMQNode
-from tests.stack import ROOT, free_port, wait_for
+from tests.stack import ROOT, wait_for
 from workers import topology
 from workers.contract import Bundle
 from workers.manifest import BUNDLE_ROWS

@@ -28,7 +28,8 @@ from tests.integration.dead import park
 from tests.integration.http import client, problem
 from tests.integration.rows import make_final, make_job, make_running, make_suspect, make_worker
 from tests.integration.work import work
-from tests.stack import ROOT, free_port, wait_for
+from tests.ports import free_port
+from tests.stack import ROOT, wait_for
 
 pytestmark = pytest.mark.django_db
 PATH = "/metrics"

@@ -16,8 +16,9 @@ import pytest
 from celery import Celery
 
 from tests.integration import rows
+from tests.ports import free_port
 from tests.rabbitmq_node import RabbitMQNode
-from tests.stack import ROOT, free_port
+from tests.stack import ROOT
 from workers import publisher as publisher_module
 from workers import topology
 from workers.publisher import Publisher

@@ -19,7 +19,7 @@ from tests.container_server import (
     hanging,
     two_labels,
 )
-from tests.stack import free_port
+from tests.ports import free_port
 from tests.unit.builders import release
 from workers import slots
 from workers.breaker import FAILURES
