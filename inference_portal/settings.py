@@ -1,5 +1,6 @@
 """The portal's settings, all from the environment; every variable is listed in .env.example."""
 
+import gc
 import secrets
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import environ
 
 from inference_portal import VERSION
 from workers.config import broker_is_embedded, model_store_dir, run_dir, secret
+
+# Of a process's start a tenth is looking for garbage among all that is just being loaded.
+gc.set_threshold(10_000)
 
 env = environ.Env()
 

@@ -42,6 +42,7 @@ def poisoned(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
     variables = {
         "MODEL_STORE": str(store_copy(tmp_path / "store", timeout_seconds=2.0, attempts=ATTEMPTS)),
         "FAILPOINTS": ",".join(places),
+        "START_BATCH": "0",
         # On the embedded broker a message goes with the parent that has it: the lease brings its jobs back. It must be
         # longer than a new child takes to start, for the next suspect waits for that.
         "LEASE_SECONDS": "15",
