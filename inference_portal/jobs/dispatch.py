@@ -101,7 +101,7 @@ class Dispatcher:
             return last
         with _survived(getattr(chore.act, "__name__", "a chore")):
             chore.act()
-        return now
+        return time.monotonic()
 
     def step(self) -> list[Claim]:
         """Claim what there is room for and send it. Returns what there was."""
