@@ -47,7 +47,7 @@ def quick_store(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Path:
 
 @pytest.fixture(params=["embedded", "full"])
 def own_stack(request: pytest.FixtureRequest, tmp_path: Path, quick_store: Path) -> Iterator[Stack]:
-    """A stack for one test, not started yet."""
+    """A stack for one test."""
     variables = QUICK | {"MODEL_STORE": str(quick_store), "START_BATCH": "0"}
     variables["FAILPOINTS"] = getattr(request.function, "failpoints", "")
     with ExitStack() as context:
